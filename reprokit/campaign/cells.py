@@ -1,0 +1,40 @@
+"""Which pieces of a run are missing: the truth is the files on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from reprokit.recipe.sampling import sampling
+from reprokit.recipe.schema import Recipe
+from reprokit.records.result import Cell, is_done
+from reprokit.records.run_directory import RunDirectory
+
+
+def all_cells(recipe: Recipe) -> list[Cell]:
+    """Every cell that the recipe asks for, in order of steps; step 0 is the base."""
+    steps = [0, *recipe.training.checkpoint_steps]
+    return [Cell(step, benchmark) for step in steps for benchmark in recipe.evaluation.benchmarks]
+
+
+def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
+    """Cells without a result that was made with the recipe's sampling settings."""
+    wanted = {name: msgspec.to_builtins(sampling(recipe.evaluation, name)) for name in recipe.evaluation.benchmarks}
+    return [
+        cell
+        for cell in all_cells(recipe)
+        if not is_done(run.result(cell.step, cell.benchmark), wanted[cell.benchmark])
+    ]
+
+
+def missing_checkpoints(run: RunDirectory, recipe: Recipe) -> list[int]:
+    """Steps of the recipe that have no complete checkpoint."""
+    return [step for step in recipe.training.checkpoint_steps if run.manifest(step) is None]
+
+
+def by_step(cells: Sequence[Cell], steps_per_group: int) -> list[list[Cell]]:
+    """Cells in groups of `steps_per_group` checkpoints: the elements of the evaluation array."""
+    steps = sorted({cell.step for cell in cells})
+    chunks = [steps[start : start + steps_per_group] for start in range(0, len(steps), steps_per_group)]
+    return [[cell for cell in cells if cell.step in chunk] for chunk in chunks]

@@ -1,0 +1,73 @@
+"""Result files of a run -> the records that analysis reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reprokit.campaign.cells import all_cells, missing_cells
+from reprokit.recipe.schema import Recipe
+from reprokit.records.files import read_json
+from reprokit.records.record import MissingCell, Record, Results
+from reprokit.records.result import CellResult
+from reprokit.records.run_directory import RunDirectory
+
+
+def collect(run: RunDirectory, recipe: Recipe) -> Results:
+    """Records of every finished cell; cells that are missing are listed, never left out in silence.
+
+    Raises:
+        ValueError: a result file is damaged; the message names it.
+    """
+    missing = missing_cells(run, recipe)
+    provenance: dict[str, dict[str, Any]] = {}
+    records = []
+    for cell in all_cells(recipe):
+        if cell not in missing:
+            result = read_json(run.result(cell.step, cell.benchmark), CellResult)
+            key = _key_of(provenance, {"evaluation": result.provenance, "settings": result.settings})
+            records.append(_record(recipe, result, key))
+    if run.provenance.exists():
+        provenance["training"] = read_json(run.provenance, dict[str, Any])
+    return Results(
+        run=recipe.name,
+        records=records,
+        missing=[MissingCell(step=cell.step, benchmark=cell.benchmark) for cell in missing],
+        provenance=provenance,
+    )
+
+
+def _key_of(known: dict[str, dict[str, Any]], made_by: dict[str, Any]) -> str:
+    """Key under which `made_by` stands in `known`; equal provenance is stored once."""
+    for key, value in known.items():
+        if value == made_by:
+            return key
+    key = f"evaluation_{len(known) + 1}"
+    known[key] = made_by
+    return key
+
+
+def _record(recipe: Recipe, result: CellResult, provenance: str) -> Record:
+    training = recipe.training
+    base = result.step == 0
+    return Record(
+        run=recipe.name,
+        model=recipe.model.name,
+        dataset=None if base else recipe.data.name,
+        learning_rate=None if base else training.learning_rate,
+        epochs=None if base else training.epochs,
+        batch_size=None if base else training.global_batch_size,
+        schedule=None if base else training.schedule.value,
+        step=result.step,
+        benchmark=result.benchmark,
+        metric=result.metric,
+        value=result.value,
+        unit="percent",
+        items=result.items,
+        samples_per_item=result.samples_per_item,
+        interval_low=result.interval_low,
+        interval_high=result.interval_high,
+        mean_response_tokens=result.mean_response_tokens,
+        truncated_fraction=result.truncated_fraction,
+        origin="measured",
+        provenance=provenance,
+    )

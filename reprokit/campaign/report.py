@@ -1,0 +1,113 @@
+"""What a launch tells the person who typed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from reprokit.campaign import needs
+from reprokit.campaign.graph import Workspace
+from reprokit.cluster import slurm
+from reprokit.cluster.job import Job
+from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
+from reprokit.recipe.schema import Recipe
+from reprokit.records.record import read_results
+from reprokit.records.run_directory import RunDirectory
+
+
+def print_plan(recipe: Recipe, jobs: Sequence[Job], cluster: str, profile: ClusterProfile, console: Console) -> None:
+    """The job graph with the resources of each job."""
+    console.print(f"run [bold]{recipe.name}[/] on cluster={cluster}")
+    memory, disk = needs.training_memory_gib(recipe), needs.checkpoints_gib(recipe)
+    if memory is not None and disk is not None:
+        console.print(
+            f"training state about {_gib(memory)} over all ranks, activations on top; all checkpoints {_gib(disk)}"
+        )
+    if not jobs:
+        console.print("nothing is missing")
+        return
+    table = Table("job", "elements", "each", "after", "does", box=None, header_style="bold")
+    names = {job.name for job in jobs}
+    for job in jobs:
+        waits = ", ".join(name for name in job.after if name in names)
+        condition = "" if job.needs_success or not waits else " (even if failed)"
+        here = job.name == "prepare" or profile.scheduler is Scheduler.local
+        each = "this machine" if job.name == "prepare" else _describe(job.resources, here)
+        table.add_row(job.name, str(len(job.elements)), each, waits + condition, job.description)
+    console.print(table)
+
+
+def _gib(size: float) -> str:
+    return f"{size:,.0f} GiB" if size >= 1 else f"{size * 1024:,.0f} MiB"
+
+
+def _describe(resources: Resources, here: bool) -> str:
+    tasks = _count(resources.tasks_per_node, "task")
+    if here:
+        return f"this machine, {tasks}"
+    gpus = f", {_count(resources.gpus_per_node, 'GPU')}" if resources.gpus_per_node else ""
+    cores = _count(resources.cpus_per_task, "core")
+    return f"{_count(resources.nodes, 'node')} x ({tasks} of {cores}{gpus}), at most {resources.hours:g} h"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_scripts(jobs: Sequence[Job], profile: ClusterProfile, logs: Path, console: Console) -> None:
+    """The batch script of every Slurm job; ids that only Slurm can give are written as <job name>."""
+    if profile.scheduler is Scheduler.local:
+        return
+    ids = {job.name: f"<{job.name}>" for job in jobs if job.name != "prepare"}
+    for job in jobs:
+        if job.name != "prepare":
+            text = slurm.sbatch_text(job, profile, logs, slurm.dependency_of(job, ids))
+            console.print(f"\n[bold]sbatch script of {job.name}[/]")
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print("dry run: nothing was written or submitted")
+
+
+def print_submitted(run: RunDirectory, ids: Mapping[str, str], profile: ClusterProfile, console: Console) -> None:
+    """Job ids, and how to watch and cancel them."""
+    table = Table("job", "Slurm id", "logs", box=None, header_style="bold")
+    for name, job_id in ids.items():
+        table.add_row(name, job_id, f"{run.logs / name}/")
+    console.print(table)
+    prefix = "".join(f"{name}={value} " for name, value in profile.environment.items())
+    joined = ",".join(ids.values())
+    console.print(f"state:  {prefix}squeue -j {joined}", soft_wrap=True, highlight=False)
+    console.print(f"cancel: {prefix}scancel {' '.join(ids.values())}", soft_wrap=True, highlight=False)
+
+
+def print_running(run: RunDirectory, running: Mapping[str, str], console: Console) -> None:
+    """Jobs of an earlier launch are still active: nothing was submitted."""
+    console.print(f"run {run.root.name} is already at work; nothing was submitted:")
+    for job, state in running.items():
+        console.print(f"  {job}: {state}")
+
+
+def print_nothing_to_do(workspace: Workspace, run: RunDirectory, recipe: Recipe, console: Console) -> None:
+    """Everything is there."""
+    console.print(f"run {recipe.name} is complete; nothing was run again")
+    print_finished(workspace, run, recipe, console)
+
+
+def print_finished(workspace: Workspace, run: RunDirectory, recipe: Recipe, console: Console) -> None:
+    """Scores per step, and where everything is."""
+    path = workspace.results / f"{recipe.name}.json"
+    if path.exists():
+        results = read_results(path)
+        benchmarks = list(dict.fromkeys(record.benchmark for record in results.records))
+        scores = {(record.step, record.benchmark): f"{record.value:.1f} %" for record in results.records}
+        table = Table("step", *benchmarks, box=None, header_style="bold")
+        for step in sorted({record.step for record in results.records}):
+            table.add_row(str(step), *(scores.get((step, benchmark), "missing") for benchmark in benchmarks))
+        console.print(table)
+        if results.missing:
+            console.print(f"{len(results.missing)} cells are missing; launch again to fill them in")
+    console.print(f"run folder: {run.root}", soft_wrap=True, highlight=False)
+    console.print(f"results:    {path}", soft_wrap=True, highlight=False)
+    console.print(f"figures:    {workspace.figures}", soft_wrap=True, highlight=False)

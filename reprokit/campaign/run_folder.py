@@ -1,0 +1,65 @@
+"""The run folder as seen by a launch: whose it is, and what an interrupted training left in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from reprokit.recipe import LoadedRecipe, load_resolved
+from reprokit.recipe.schema import Recipe
+from reprokit.records.files import write_text
+from reprokit.records.run_directory import RunDirectory
+
+
+def write_recipe(run: RunDirectory, loaded: LoadedRecipe) -> None:
+    """Write `recipe.yaml`, resolved, with where each value came from: it is what the jobs read."""
+    write_text(run.recipe, loaded.to_yaml())
+
+
+def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
+    """Why the run folder cannot go on with this recipe, None if it can.
+
+    Evaluation may change (what is missing is then filled in); model, data and training may not.
+    """
+    if not run.recipe.exists():
+        return None
+    before, now = _fixed(load_resolved(run.recipe)), _fixed(recipe)
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    changed = [f"  {key}: {before.get(key)} -> {now.get(key)}" for key in keys]
+    if not changed:
+        return None
+    return "\n".join(
+        [
+            f"{run.root} was made with other settings:",
+            *changed,
+            "Give this run its own name (name=...), or move the folder away to start afresh.",
+        ]
+    )
+
+
+def _fixed(recipe: Recipe) -> dict[str, Any]:
+    """Dotted keys and values of what may not change within a run."""
+    sections: dict[str, Any] = {"model": recipe.model, "data": recipe.data, "training": recipe.training}
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in asdict(section).items()}
+
+
+def set_aside_interrupted(run: RunDirectory) -> Path | None:
+    """Move what a training that did not reach its end left behind to `interrupted_NN/`; the base stays.
+
+    Returns the folder, None if there was nothing.
+    """
+    trained = [path for path in sorted((run.root / "checkpoints").glob("step_*")) if path != run.checkpoint(0)]
+    if not trained:
+        return None
+    number = len(list(run.root.glob("interrupted_*"))) + 1
+    aside = run.root / f"interrupted_{number:02d}"
+    base_cells = run.cell(0, "").name
+    evaluated = [path for path in sorted((run.root / "evaluation").glob("step_*")) if path.name != base_cells]
+    for path in [*trained, *evaluated, run.metrics.parent]:
+        if path.exists():
+            target = aside / path.relative_to(run.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    return aside

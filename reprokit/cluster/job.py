@@ -1,0 +1,29 @@
+"""A job as the campaign asks for it, before any scheduler knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reprokit.cluster.profile import Resources
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job or array job of the run `run`.
+
+    `function` is called once per element of `elements` with those arguments, in every task of the element.
+
+    Several elements make an array job. `after` names the jobs it waits for, with `needs_success` only if they
+    succeed.
+    """
+
+    run: str
+    name: str
+    function: Callable[..., None]
+    elements: tuple[tuple[Any, ...], ...]
+    resources: Resources
+    after: tuple[str, ...] = ()
+    needs_success: bool = True
+    description: str = ""  # what it does, for people

@@ -1,0 +1,50 @@
+"""Cluster profiles: `slurm/<name>.yaml` says where jobs run and what each stage gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+
+class Scheduler(Enum):
+    """Who starts the jobs."""
+
+    slurm = "slurm"
+    local = "local"
+
+
+@dataclass
+class Resources:
+    """What a job gets. With GPUs there is one task per GPU, otherwise `tasks_per_node` tasks."""
+
+    nodes: int = 1
+    tasks_per_node: int = 1
+    gpus_per_node: int = 0
+    cpus_per_task: int = 1
+    memory_gb: Optional[float] = None  # per node; default: the cluster's
+    hours: float = 1.0
+
+    @property
+    def tasks(self) -> int:
+        return self.nodes * self.tasks_per_node
+
+
+@dataclass
+class ClusterProfile:
+    """One cluster. `setup` are shell lines that every job runs first (modules, conda)."""
+
+    scheduler: Scheduler = Scheduler.slurm
+    partition: Optional[str] = None
+    account: Optional[str] = None
+    qos: Optional[str] = None
+    constraint: Optional[str] = None
+    exclude: Optional[str] = None
+    setup: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)  # of this command and of the jobs
+    gpu_memory_gb: Optional[float] = None  # of one GPU; None: no GPUs, computing is done by the CPU
+    max_parallel: int = 64  # array elements at a time
+    checkpoints_per_element: int = 1  # of the evaluation array; more share one engine start
+    train: Resources = field(default_factory=Resources)
+    evaluate: Resources = field(default_factory=Resources)
+    collect: Resources = field(default_factory=Resources)

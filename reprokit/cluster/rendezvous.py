@@ -1,0 +1,78 @@
+"""Which task of its job this process is, and where the tasks meet. No ssh, no hostfile."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import zlib
+from dataclasses import dataclass
+
+from submitit import JobEnvironment
+
+# Below the ephemeral range of Linux (32768 and up), so that no outgoing connection holds the port.
+FIRST_PORT, PORTS = 20000, 12000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One process of a job: `rank` of `world_size` in the job, `local_rank` on its node."""
+
+    job_id: str
+    rank: int
+    world_size: int
+    local_rank: int
+    tasks_on_node: int
+    first_host: str | None  # None: all tasks are on this machine
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that this task may use."""
+        granted = os.environ.get("SLURM_CPUS_PER_TASK")
+        return int(granted) if granted else max(1, len(os.sched_getaffinity(0)) // self.tasks_on_node)
+
+
+def current_task() -> Task:
+    """The task that this process is, from what Slurm or the local executor put into its environment."""
+    environment = JobEnvironment()
+    nodes = environment.num_nodes
+    return Task(
+        job_id=environment.job_id,
+        rank=environment.global_rank,
+        world_size=environment.num_tasks,
+        local_rank=environment.local_rank,
+        tasks_on_node=environment.num_tasks // nodes,
+        first_host=environment.hostnames[0] if nodes > 1 else None,
+    )
+
+
+def export_torch_environment(task: Task) -> None:
+    """Set what torch.distributed reads: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT."""
+    os.environ.update(
+        RANK=str(task.rank),
+        WORLD_SIZE=str(task.world_size),
+        LOCAL_RANK=str(task.local_rank),
+        LOCAL_WORLD_SIZE=str(task.tasks_on_node),
+        MASTER_ADDR=address(task.first_host),
+        MASTER_PORT=str(port(task.job_id)),
+    )
+
+
+def port(job_id: str) -> int:
+    """A port that every task derives from the job id, so that jobs on one node do not meet each other."""
+    return FIRST_PORT + zlib.crc32(job_id.encode()) % PORTS
+
+
+def address(host: str | None) -> str:
+    """An address of the first node that resolves here.
+
+    Slurm's node names need not be host names: then its own NodeAddr is asked for.
+    """
+    if host is None:
+        return "127.0.0.1"
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        shown = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, check=True).stdout
+        fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+        return socket.gethostbyname(fields["NodeAddr"])

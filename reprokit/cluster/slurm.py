@@ -1,0 +1,126 @@
+"""Jobs on Slurm, through submitit."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from reprokit.cluster.job import Job
+from reprokit.cluster.profile import ClusterProfile
+from reprokit.errors import UserError
+
+
+class _PlanningExecutor(SlurmExecutor):
+    """Writes sbatch text on a machine without Slurm too."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+
+def available() -> bool:
+    """Whether this machine can submit to Slurm: its commands are here and know a cluster."""
+    if shutil.which("sbatch") is None:
+        return False
+    if "SLURM_CONF" in os.environ and not Path(os.environ["SLURM_CONF"]).exists():
+        return False  # the commands would wait for the file
+    asked = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    return "Could not establish a configuration source" not in asked.stderr
+
+
+def sbatch_text(job: Job, profile: ClusterProfile, logs: Path, dependency: str | None) -> str:
+    """The batch script that `submit` would hand to sbatch."""
+    executor = _PlanningExecutor(logs / job.name)
+    executor.update_parameters(**_parameters(job, profile, dependency))
+    if len(job.elements) > 1:
+        executor.parameters["map_count"] = len(job.elements)
+    return executor._make_submission_file_text(executor._submitit_command_str, uid="")
+
+
+def submit(jobs: Sequence[Job], profile: ClusterProfile, logs: Path) -> dict[str, str]:
+    """Submit all jobs with their dependencies; returns the Slurm id of each, by name.
+
+    Raises:
+        UserError: sbatch refused a job; what was submitted before it is cancelled.
+    """
+    ids: dict[str, str] = {}
+    try:
+        for job in jobs:
+            executor = SlurmExecutor(logs / job.name)
+            executor.update_parameters(**_parameters(job, profile, dependency_of(job, ids)))
+            submitted = executor.map_array(job.function, *zip(*job.elements, strict=True))
+            ids[job.name] = submitted[0].job_id.split("_")[0]
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+        if ids:
+            subprocess.run(["scancel", *ids.values()], check=False)
+        said = str(error.__cause__ or error)
+        raise UserError(
+            f"Slurm refused job {job.name}; nothing was left submitted. It said:\n{said}\n"
+            "Check partition, account, limits and resources in the cluster profile against `sinfo` and `sacctmgr`."
+        ) from error
+    return ids
+
+
+def dependency_of(job: Job, ids: dict[str, str]) -> str | None:
+    """Value of --dependency; jobs that are not in `ids` were finished before."""
+    waits_for = [ids[name] for name in job.after if name in ids]
+    if not waits_for:
+        return None
+    return ("afterok:" if job.needs_success else "afterany:") + ":".join(waits_for)
+
+
+def active(job_ids: Sequence[str]) -> dict[str, str]:
+    """Those of the jobs that wait or run, with their Slurm state; needs no accounting database."""
+    states = {}
+    for job_id in job_ids:
+        # One call per job: squeue fails for all when one of several ids has been purged.
+        shown = subprocess.run(["squeue", "-h", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
+        if shown.returncode == 0 and shown.stdout.strip():
+            states[job_id] = ",".join(sorted(set(shown.stdout.split())))
+    return states
+
+
+def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> dict[str, Any]:
+    """Keyword arguments of submitit's Slurm executor."""
+    resources = job.resources
+    cpus = resources.cpus_per_task
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
+    # Since Slurm 22.05 srun does not take --cpus-per-task from the batch job: it would get one core.
+    exports.append(f"export SRUN_CPUS_PER_TASK={cpus}")
+    given = {
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "constraint": profile.constraint,
+        "exclude": profile.exclude,
+        "gpus_per_node": resources.gpus_per_node or None,
+        "mem": None if resources.memory_gb is None else f"{round(resources.memory_gb * 1024)}M",
+        "dependency": dependency,
+    }
+    return {
+        "job_name": f"{job.name}.{job.run}",
+        "wckey": None,  # submitit's default would be refused where wckeys are enforced
+        "time": max(1, round(resources.hours * 60)),
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks_per_node,
+        "cpus_per_task": cpus,
+        "array_parallelism": profile.max_parallel,
+        "stderr_to_stdout": True,
+        "setup": [*exports, *profile.setup],
+        # A job whose dependency failed must not wait for ever.
+        "additional_parameters": {"kill-on-invalid-dep": "yes"},
+        **{key: value for key, value in given.items() if value is not None},
+    }
+
+
+def apply_environment(profile: ClusterProfile) -> None:
+    """Put the profile's environment into this process, for its Slurm commands."""
+    os.environ.update({name: os.path.expanduser(value) for name, value in profile.environment.items()})

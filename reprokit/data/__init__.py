@@ -1,0 +1,1 @@
+"""Training rows, from files or generators, and their token ids."""

@@ -1,0 +1,124 @@
+"""python -m reprokit.launch recipe=NAME [cluster=NAME] [stages=a,b] [dry_run=true] [key=value ...]
+
+Turns a recipe into jobs and runs those that are missing, on Slurm or on this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from reprokit.campaign.graph import Workspace
+from reprokit.campaign.launching import Campaign, dry_run, launch
+from reprokit.cluster import slurm
+from reprokit.cluster.profiles import load_profile
+from reprokit.errors import UserError
+from reprokit.recipe import load
+from reprokit.stages import STAGES, figures_current
+
+LOG_WIDTH = 140  # columns of the tables where the output is no terminal
+
+
+@dataclass
+class Request:
+    """The words of the command line."""
+
+    recipe: str = ""
+    cluster: str | None = None
+    stages: tuple[str, ...] = tuple(STAGES)
+    dry_run: bool = False
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def words(self) -> list[str]:
+        """What must be typed again for the same run."""
+        return [f"recipe={self.recipe}", *self.overrides]
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Split the words into our own and recipe overrides.
+
+    Raises:
+        UserError: a word without `=`, no recipe, or an unknown stage; the message says what is valid.
+    """
+    request = Request()
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is not of the form key=value.\n\n{__doc__}")
+        if key == "recipe":
+            request.recipe = value
+        elif key == "cluster":
+            request.cluster = value
+        elif key == "stages":
+            request.stages = parse_stages(value)
+        elif key == "dry_run":
+            request.dry_run = parse_truth(key, value)
+        else:
+            request.overrides.append(word)
+    if not request.recipe:
+        raise UserError(f"no recipe given.\n\n{__doc__}")
+    return request
+
+
+def parse_stages(value: str) -> tuple[str, ...]:
+    """`train,evaluate` -> those stages, in the order in which they run."""
+    given = [stage.strip() for stage in value.strip("[]").split(",") if stage.strip()]
+    unknown = [stage for stage in given if stage not in STAGES]
+    if unknown or not given:
+        raise UserError(f"stages={value}: valid are {', '.join(STAGES)}, separated by commas")
+    return tuple(stage for stage in STAGES if stage in given)
+
+
+def parse_truth(key: str, value: str) -> bool:
+    """`true` or `false`."""
+    if value.lower() not in ("true", "false"):
+        raise UserError(f"{key}={value}: valid are true and false")
+    return value.lower() == "true"
+
+
+def run(request: Request) -> None:
+    """Do what the words say."""
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    cluster = request.cluster or ("default" if slurm.available() else "local")
+    if request.cluster is None:
+        found = "Slurm is here" if cluster != "local" else "there is no Slurm here"
+        console.print(f"no cluster= given: {found}, so cluster={cluster}")
+    profile = load_profile(cluster)
+    slurm.apply_environment(profile)
+    loaded = load(request.recipe, request.overrides)
+    campaign = Campaign(
+        workspace=Workspace(Path.cwd()),
+        loaded=loaded,
+        command=" ".join(request.words),
+        cluster=cluster,
+        profile=profile,
+        stages=request.stages,
+        functions=STAGES,
+        figures_current=figures_current,
+    )
+    if request.dry_run:
+        dry_run(campaign, console)
+    else:
+        launch(campaign, console)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right."""
+    try:
+        run(parse(words))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

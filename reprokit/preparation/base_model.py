@@ -1,0 +1,112 @@
+"""The base model of a run, from a folder, the hub or random weights, and its tokenizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from reprokit.data.tokenizer import train_tokenizer
+from reprokit.errors import UserError
+from reprokit.recipe.schema import ModelSection, Precision
+from reprokit.records.files import write_json
+from reprokit.records.run_directory import Manifest, RunDirectory
+
+WEIGHT_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no remote code
+
+
+def fetch_model(hub_id: str, revision: str | None) -> Path:
+    """Local folder of a hub model, downloaded unless it is in the Hugging Face cache.
+
+    Raises:
+        UserError: no such model or revision, no permission, or no way to the hub.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WEIGHT_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"model.hub_id={hub_id} (revision {revision or 'default'}) could not be fetched: {error}\n"
+            "Check the id and the network of this machine, log in with `hf auth login` if the model is gated, "
+            "or set model.path to a folder that has the model."
+        ) from error
+
+
+def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | None, rows: Any) -> Any:
+    """The tokenizer of the run, saved in the run folder: trained on `rows`, given by the recipe, or the model's own."""
+    from transformers import AutoTokenizer
+
+    if (run.tokenizer / "tokenizer_config.json").exists():
+        return AutoTokenizer.from_pretrained(run.tokenizer)
+    if model.tokenizer_vocab_size is not None:
+        tokenizer: Any = train_tokenizer(rows, model.tokenizer_vocab_size)
+    else:
+        source = model.tokenizer or str(weights)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise UserError(f"no tokenizer could be loaded from {source}: {error}\nSet model.tokenizer.") from error
+    if model.chat_template is not None:
+        tokenizer.chat_template = Path(model.chat_template).read_text()
+    tokenizer.save_pretrained(run.tokenizer)
+    return tokenizer
+
+
+def prepare_base(
+    run: RunDirectory, model: ModelSection, precision: Precision, weights: Path | None, tokenizer: Any
+) -> None:
+    """Make checkpoint 0: a reference to `weights`, or, for a `config:` block, fresh random weights."""
+    if run.manifest(0) is not None:
+        return
+    if weights is not None:
+        write_json(
+            run.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(weights), revision=model.revision)
+        )
+        return
+    from reprokit.training import checkpoints
+
+    fresh = random_model(model, precision, tokenizer)
+    checkpoints.write(run, fresh, fresh.state_dict(), tokenizer, step=0)
+
+
+def complete_tokenizer(run: RunDirectory) -> None:
+    """Put the model's config.json beside the tokenizer: loaders choose the tokenizer class by it."""
+    shutil.copyfile(run.weights(0) / "config.json", run.tokenizer / "config.json")
+
+
+def random_model(model: ModelSection, precision: Precision, tokenizer: Any) -> Any:
+    """A model with random weights after the recipe's `model.config`; vocabulary and EOS are the tokenizer's.
+
+    Raises:
+        UserError: transformers does not take the configuration.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from reprokit.training.engine import DTYPES
+
+    fields = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        **(model.config or {}),
+    }
+    torch.manual_seed(model.seed)
+    try:
+        config = AutoConfig.for_model(**fields)
+        return AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"model.config={model.config} is not a model that transformers can make: {error}") from error
+
+
+def local_weights(model: ModelSection) -> Path | None:
+    """Folder of the base weights, fetched if need be; None for a `config:` block."""
+    if model.path is not None:
+        return Path(os.path.abspath(model.path))
+    if model.hub_id is not None:
+        return fetch_model(model.hub_id, model.revision)
+    return None

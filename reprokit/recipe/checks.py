@@ -1,0 +1,328 @@
+"""What the types alone cannot say: ranges, combinations, files. Every function yields what is wrong.
+
+The checks read a recipe whose unusable values are missing: reading one raises `MissingMandatoryValue`, which ends
+that check, because the value is reported already.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import MISSING
+from omegaconf.errors import MissingMandatoryValue
+
+from reprokit.recipe.derived import row_count, steps_of
+from reprokit.recipe.problems import Problem, closest
+from reprokit.recipe.schema import KNOWN_GENERATORS, Recipe
+
+SUFFIXES = (".parquet", ".jsonl")
+SMALLEST_VOCABULARY = 261  # 256 bytes, the special tokens and the think tags
+
+Check = Callable[[Recipe], Iterable[Problem]]
+
+
+class Range(NamedTuple):
+    """Numbers from `low` to `high`, both included unless `open_low` or `open_high`."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = True
+
+    def __contains__(self, value: object) -> bool:
+        assert isinstance(value, (int, float))
+        above = self.low < value if self.open_low else self.low <= value
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'>' if self.open_low else '>='} {self.low:g}"
+        return low if self.high == math.inf else f"{low} and {'<' if self.open_high else '<='} {self.high:g}"
+
+
+POSITIVE, NOT_NEGATIVE, AT_LEAST_ONE = Range(0, open_low=True), Range(0), Range(1)
+TOP_P = Range(0, 1, open_low=True, open_high=False)
+RANGES = {
+    "model.tokenizer_vocab_size": Range(SMALLEST_VOCABULARY),
+    "model.parameters": POSITIVE,
+    "model.seed": NOT_NEGATIVE,
+    "data.rows": AT_LEAST_ONE,
+    "data.max_length": Range(2),
+    "data.seed": NOT_NEGATIVE,
+    "training.learning_rate": Range(0, 1, open_low=True),
+    "training.epochs": AT_LEAST_ONE,
+    "training.global_batch_size": AT_LEAST_ONE,
+    "training.micro_batch_size": AT_LEAST_ONE,
+    "training.warmup_fraction": Range(0, 1),
+    "training.weight_decay": NOT_NEGATIVE,
+    "training.epsilon": POSITIVE,
+    "training.max_gradient_norm": POSITIVE,
+    "training.betas": Range(0, 1),
+    "training.checkpoint_steps": AT_LEAST_ONE,
+    "training.seed": NOT_NEGATIVE,
+    "evaluation.temperature": NOT_NEGATIVE,
+    "evaluation.top_p": TOP_P,
+    "evaluation.max_tokens": AT_LEAST_ONE,
+    "evaluation.max_model_length": AT_LEAST_ONE,
+    "evaluation.seed": NOT_NEGATIVE,
+}
+BENCHMARK_RANGES = {
+    "items": AT_LEAST_ONE,
+    "samples": AT_LEAST_ONE,
+    "temperature": NOT_NEGATIVE,
+    "top_p": TOP_P,
+    "max_tokens": AT_LEAST_ONE,
+}
+
+
+def check_ranges(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every number of plain recipe data against its range."""
+    benchmarks = _at(values, "evaluation.benchmarks")
+    names = benchmarks if isinstance(benchmarks, dict) else {}
+    own = {f"evaluation.benchmarks.{name}.{key}": span for name in names for key, span in BENCHMARK_RANGES.items()}
+    for key, span in (RANGES | own).items():
+        value = _at(values, key)
+        listed = isinstance(value, list)
+        for place, number in enumerate(value if listed else [value]):
+            if number not in (None, MISSING) and number not in span:
+                full_key = f"{key}[{place}]" if listed else key
+                yield Problem(full_key, "out of range", f"give a number {span}", str(number), str(span))
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(values, dict):
+            return None
+        values = values.get(part)
+    return values
+
+
+def check_names(recipe: Recipe) -> Iterator[Problem]:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", recipe.name):
+        valid = "1 to 200 letters, digits and . _ - with no . or - in front"
+        yield Problem("name", "not usable as the name of a folder", "choose another name", recipe.name, valid)
+    for key, name in (("model.name", recipe.model.name), ("data.name", recipe.data.name)):
+        if not name.strip():
+            yield Problem(key, "empty name", "give the name that figures and tables show", name, "text")
+
+
+def check_model(recipe: Recipe) -> Iterator[Problem]:
+    model = recipe.model
+    sources = {"path": model.path, "hub_id": model.hub_id, "config": model.config}
+    yield from _one_source("model", {key: value for key, value in sources.items() if value is not None}, sources)
+    if model.config is None:
+        if model.tokenizer_vocab_size is not None:
+            remedy = "remove it: the tokenizer belongs to the model (model.tokenizer names another)"
+            given = str(model.tokenizer_vocab_size)
+            yield Problem("model.tokenizer_vocab_size", "only for a model.config with random weights", remedy, given)
+        return
+    if not isinstance(model.config.get("model_type"), str):
+        remedy = "add model_type: <architecture of transformers>, for example model_type: qwen3"
+        yield Problem("model.config", "no model_type", remedy, ", ".join(model.config), "a transformers config")
+    if (model.tokenizer is None) == (model.tokenizer_vocab_size is None):
+        message = "a model.config needs exactly one of model.tokenizer, model.tokenizer_vocab_size"
+        given = "neither" if model.tokenizer is None else f"{model.tokenizer} and {model.tokenizer_vocab_size}"
+        remedy = "name a tokenizer, or give the size of the one to train on the data"
+        yield Problem("model.tokenizer", message, remedy, given)
+
+
+def check_data(recipe: Recipe) -> Iterator[Problem]:
+    data = recipe.data
+    sources = {"path": data.path, "hub_id": data.hub_id, "generator": data.generator}
+    yield from _one_source("data", {key: value for key, value in sources.items() if value is not None}, sources)
+    if data.generator is not None and data.generator not in KNOWN_GENERATORS:
+        known = ", ".join(KNOWN_GENERATORS)
+        guess = closest(data.generator, KNOWN_GENERATORS)
+        remedy = f"did you mean {guess}?" if guess else "use one of the valid ones"
+        yield Problem("data.generator", "unknown generator", remedy, data.generator, known)
+    if data.generator is not None and data.rows is None:
+        remedy = "add data.rows: 20480, or as many as you want"
+        yield Problem("data.rows", "a generator needs the number of rows", remedy, "null", "a whole number")
+    if data.hub_id is not None and data.file is None:
+        remedy = "add data.file: the path of a .parquet or .jsonl file in the data set"
+        yield Problem("data.file", "data.hub_id needs the file inside the data set", remedy, "null", "text")
+    for key, file in (("data.path", data.path), ("data.file", data.file)):
+        if file is not None and Path(file).suffix not in SUFFIXES:
+            remedy = "convert it to one of the valid kinds"
+            yield Problem(key, "unknown kind of file", remedy, file, ", ".join(SUFFIXES))
+    if data.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", data.sha256):
+        remedy = "give the output of sha256sum FILE"
+        yield Problem("data.sha256", "not a SHA-256", remedy, data.sha256, "64 digits 0-9, a-f, in quotes")
+
+
+def check_context(recipe: Recipe) -> Iterator[Problem]:
+    """Lengths against the context of a model from random weights."""
+    config = recipe.model.config
+    context = config.get("max_position_embeddings") if config is not None else None
+    if not isinstance(context, int):
+        return
+    valid = f"at most {context}, model.config.max_position_embeddings"
+    evaluated = recipe.evaluation.max_model_length
+    for key, length in (("data.max_length", recipe.data.max_length), ("evaluation.max_model_length", evaluated)):
+        if length is not None and length > context:
+            yield Problem(key, "longer than the context of the model", f"write {key}: {context}", str(length), valid)
+
+
+def check_training(recipe: Recipe) -> Iterator[Problem]:
+    training = recipe.training
+    if training.micro_batch_size > training.global_batch_size:
+        valid = f"at most {training.global_batch_size}, training.global_batch_size"
+        given = str(training.micro_batch_size)
+        remedy = f"write training.micro_batch_size: {training.global_batch_size}, or less"
+        yield Problem("training.micro_batch_size", "larger than the global batch", remedy, given, valid)
+
+
+def check_betas(recipe: Recipe) -> Iterator[Problem]:
+    betas = list(recipe.training.betas)
+    if len(betas) != 2:
+        yield Problem("training.betas", "not two values", "write [0.9, 0.999]", str(betas), "two numbers >= 0 and < 1")
+
+
+def check_step_list(recipe: Recipe) -> Iterator[Problem]:
+    steps = list(recipe.training.checkpoint_steps)
+    valid = "increasing whole numbers >= 1"
+    if not steps:
+        remedy = "list the optimiser steps to save, for example [10, 20, 40, 80]"
+        yield Problem("training.checkpoint_steps", "no steps", remedy, "[]", valid)
+    elif any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        remedy = f"write {sorted({step for step in steps if step >= 1})}"
+        yield Problem("training.checkpoint_steps", "not increasing", remedy, str(steps), valid)
+
+
+def check_total_steps(recipe: Recipe, rows: int | None) -> Iterator[Problem]:
+    """The step list against the length of the training, where the number of rows is known."""
+    training = recipe.training
+    if rows is None or min(rows, training.global_batch_size, training.epochs) < 1:
+        return
+    if rows < training.global_batch_size:
+        given, valid = str(training.global_batch_size), f"at most {rows}, the number of rows"
+        remedy = "lower it, or use more rows"
+        yield Problem("training.global_batch_size", "no step can be made: too few rows", remedy, given, valid)
+        return
+    total = steps_of(rows, recipe)
+    origin = (
+        f"training ends at step {total} = floor({rows} rows / {training.global_batch_size} per batch)"
+        f" x {training.epochs} epochs, the last partial batch of an epoch dropped"
+    )
+    steps = list(training.checkpoint_steps)
+    if not steps or steps[-1] == total and max(steps) == total:
+        return
+    wanted = [*sorted({step for step in steps if 1 <= step < total}), total]
+    beyond = [step for step in steps if step > total]
+    message = f"steps beyond the end {beyond}" if beyond else "the end of the training would not be saved"
+    remedy = f"write training.checkpoint_steps: {wanted}"
+    yield Problem("training.checkpoint_steps", message, remedy, str(steps), f"steps up to the last one; {origin}")
+
+
+def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
+    from reprokit.benchmarks import names
+
+    known = names()
+    if not recipe.evaluation.benchmarks:
+        remedy = "list at least one, for example {countdown: {items: 200}}"
+        yield Problem("evaluation.benchmarks", "no benchmarks", remedy, "{}", ", ".join(known))
+    for name in recipe.evaluation.benchmarks:
+        if name not in known:
+            guess = closest(name, known)
+            remedy = f"did you mean {guess}?" if guess else "use one of the valid ones"
+            yield Problem(f"evaluation.benchmarks.{name}", "unknown benchmark", remedy, name, ", ".join(known))
+
+
+def check_room(recipe: Recipe) -> Iterator[Problem]:
+    """Room for a prompt beside the longest response."""
+    length = recipe.evaluation.max_model_length
+    if length is None:
+        return
+    wanted = {"evaluation.max_tokens": recipe.evaluation.max_tokens}
+    for name, benchmark in recipe.evaluation.benchmarks.items():
+        if benchmark.max_tokens is not None:
+            wanted[f"evaluation.benchmarks.{name}.max_tokens"] = benchmark.max_tokens
+    for key, tokens in wanted.items():
+        if tokens >= length:
+            message = "no room for a prompt: not less than evaluation.max_model_length"
+            remedy = "raise evaluation.max_model_length, which counts prompt and response, or lower this"
+            yield Problem(key, message, remedy, str(tokens), f"less than {length}")
+
+
+def check_files(recipe: Recipe, looked: Mapping[str, list[Path]]) -> Iterator[Problem]:
+    """Local files and folders; `looked`: key -> every place where a relative path was looked for."""
+
+    def missing(key: str, what: str, given: str) -> Problem:
+        places = " and ".join(str(place) for place in looked.get(key, [Path(given)]))
+        unset = "; an environment variable in it is not set" if "$" in given else ""
+        remedy = "correct the path (absolute, or relative to the file that names it or to the current folder)"
+        return Problem(key, f"no such {what}: looked for {places}{unset}", remedy, given)
+
+    model, data = recipe.model, recipe.data
+    if model.path is not None:
+        if not Path(model.path).is_dir():
+            yield missing("model.path", "model folder", model.path)
+        elif not (Path(model.path) / "config.json").is_file():
+            remedy = "give the folder that save_pretrained wrote"
+            yield Problem("model.path", "not a Hugging Face model: it has no config.json", remedy, model.path)
+    if model.chat_template is not None and not Path(model.chat_template).is_file():
+        yield missing("model.chat_template", "file", model.chat_template)
+    if model.tokenizer is not None and model.tokenizer.startswith(("/", ".", "~", "$")):
+        if not Path(model.tokenizer).is_dir():
+            yield missing("model.tokenizer", "tokenizer folder", model.tokenizer)
+    if data.path is not None and not Path(data.path).is_file():
+        yield missing("data.path", "data file", data.path)
+
+
+def check_rows(recipe: Recipe) -> Iterator[Problem]:
+    """A local data file against the number of rows that the recipe gives."""
+    data = recipe.data
+    if data.path is None or not Path(data.path).is_file() or Path(data.path).suffix not in SUFFIXES:
+        return
+    try:
+        rows = row_count(recipe)
+    except ValueError as error:
+        yield Problem("data.path", str(error), "make the file again", data.path, "a parquet file")
+        return
+    if rows == 0:
+        yield Problem("data.path", "the file has no rows", "make the file again", data.path)
+    elif data.rows is not None and data.rows != rows:
+        remedy = f"write data.rows: {rows}, or leave it out"
+        yield Problem("data.rows", f"the file has {rows} rows", remedy, str(data.rows), str(rows))
+
+
+def check_combinations(recipe: Recipe, looked: Mapping[str, list[Path]] | None) -> list[Problem]:
+    """All checks but the ranges; `looked` as in `check_files`, or None to leave local files alone."""
+    checks: list[Check] = [check_names, check_model, check_data, check_context, check_training, check_betas]
+    checks += [check_step_list, check_benchmarks, check_room]
+    if looked is not None:
+        places = looked
+        checks += [lambda recipe: check_files(recipe, places), check_rows]
+    checks.append(lambda recipe: check_total_steps(recipe, _known_rows(recipe, looked is not None)))
+    problems: list[Problem] = []
+    for check in checks:
+        try:
+            problems.extend(check(recipe))
+        except MissingMandatoryValue:
+            pass
+    return problems
+
+
+def _known_rows(recipe: Recipe, files: bool) -> int | None:
+    if not files:
+        return recipe.data.rows
+    try:
+        return row_count(recipe)
+    except ValueError:
+        return None
+
+
+def _one_source(section: str, given: Mapping[str, Any], valid: Iterable[str]) -> Iterator[Problem]:
+    """A problem unless exactly one source is given."""
+    if len(given) == 1:
+        return
+    texts = {key: value if isinstance(value, str) else "{...}" for key, value in given.items()}
+    shown = ", ".join(f"{section}.{key}={text}" for key, text in texts.items()) or "none"
+    choice = ", ".join(f"{section}.{key}" for key in valid)
+    nulls = ", ".join(f"{section}.{key}=null" for key in given)
+    remedy = f"keep one and take the others back: {nulls}" if given else "give one of them"
+    key = f"{section}.{list(given)[-1]}" if given else section
+    yield Problem(key, "exactly one source is needed", remedy, shown, choice)

@@ -1,0 +1,56 @@
+"""Numbers that follow from a recipe: rows, steps, evaluated steps."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from reprokit.recipe.schema import Recipe
+
+
+def row_count(recipe: Recipe) -> int | None:
+    """Number of training rows: counted in a local file, else `data.rows`; None when neither is known.
+
+    Raises:
+        ValueError: the local file is not a readable parquet file.
+    """
+    if recipe.data.path is not None and Path(recipe.data.path).is_file():
+        path = Path(recipe.data.path)
+        state = path.stat()
+        return _rows_of_file(path, state.st_mtime_ns, state.st_size)
+    return recipe.data.rows
+
+
+def steps_of(rows: int, recipe: Recipe) -> int:
+    """Optimiser steps over `rows` rows; the last, partial batch of an epoch is dropped, as in the official code."""
+    return rows // recipe.training.global_batch_size * recipe.training.epochs
+
+
+def total_steps(recipe: Recipe) -> int | None:
+    """Optimiser steps of the whole training; None when the number of rows is not known.
+
+    Raises:
+        ValueError: as `row_count`.
+    """
+    rows = row_count(recipe)
+    return None if rows is None else steps_of(rows, recipe)
+
+
+def evaluated_steps(recipe: Recipe) -> list[int]:
+    """Steps whose checkpoints are evaluated: 0, the base, and every step that is saved."""
+    return [0, *recipe.training.checkpoint_steps]
+
+
+@lru_cache
+def _rows_of_file(path: Path, modified: int, size: int) -> int:
+    """Rows of a .parquet file or lines of a .jsonl file; `modified` and `size` make a changed file another one."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except pa.ArrowException as error:
+            raise ValueError(f"{path}: not a readable parquet file: {error}") from error
+    with path.open("rb") as stream:
+        return sum(1 for _ in stream)

@@ -1,0 +1,177 @@
+"""Load a recipe: compose the files, check everything, report every problem at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from reprokit.recipe.checks import check_combinations, check_ranges
+from reprokit.recipe.compose import Composer, apply_overrides, with_suffix
+from reprokit.recipe.problems import Problem, RecipeError, closest
+from reprokit.recipe.render import to_yaml
+from reprokit.recipe.schema import Recipe
+from reprokit.recipe.tree import COMMAND_LINE, DEFAULT, Entry, Origin, split_key
+from reprokit.recipe.typed import convert, literal, resolve, with_defaults
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+PATH_KEYS = ("model.path", "model.chat_template", "model.tokenizer", "data.path")
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A complete recipe, and where each of its values comes from.
+
+    `origins`: dotted key -> `file:line`, `command line` or `default`.
+    """
+
+    recipe: Recipe
+    origins: dict[str, str]
+
+    def to_yaml(self) -> str:
+        """The whole recipe without includes and interpolations, each value with a comment on its origin.
+
+        Loading it as a recipe gives the same `recipe`.
+        """
+        return to_yaml(self.recipe, self.origins)
+
+
+def recipe_names(folder: Path | None = None) -> list[str]:
+    """Every recipe (not the fragments) of the recipes folder, as `load` names it."""
+    folder = (folder or RECIPES).resolve()
+    names = []
+    for path in sorted(folder.rglob("*.yaml")):
+        composer = Composer(folder)
+        if "name" in composer.file(path).value or composer.problems:
+            names.append(str(path.relative_to(folder).with_suffix("")))
+    return names
+
+
+def load(name: str, overrides: Sequence[str] = (), folder: Path | None = None) -> LoadedRecipe:
+    """Load a recipe by name (`qwen_long_cot`, a file of the recipes folder) or by the path of a .yaml file.
+
+    Defaults <- included fragments, left to right <- the recipe <- `overrides` (`key=value`, values in YAML).
+    Relative paths in a recipe mean the folder of the file that names them, then the current folder; they are
+    absolute in the result.
+
+    Raises:
+        RecipeError: with every problem of the recipe; for an unknown name, with the names that there are.
+    """
+    return _load(name, overrides, (folder or RECIPES).resolve(), local_files=True)
+
+
+def load_resolved(path: Path) -> Recipe:
+    """Load the complete recipe of a run folder in a job, where the local files that it names may be gone.
+
+    Raises:
+        RecipeError: with every problem of the recipe.
+    """
+    return _load(str(path), (), RECIPES, local_files=False).recipe
+
+
+def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) -> LoadedRecipe:
+    path = _find(name, folder)
+    composer = Composer(folder)
+    root = composer.file(path)
+    top = Origin(f"{composer.place(path)}:1", path)
+    root, problems = apply_overrides(root, overrides)
+    root, unresolved = resolve(with_defaults(Recipe, root))
+    values, mistyped = convert(root, top)
+    problems = [*composer.problems, *problems, *unresolved, *mistyped]
+    looked = _absolute_paths(values, root, folder)
+    config = _config(values)
+    found = [*check_ranges(values), *check_combinations(cast(Recipe, config), looked if local_files else None)]
+    problems += [_located(problem, root, top) for problem in found]
+    if problems:
+        raise RecipeError(name, problems)
+    return LoadedRecipe(cast(Recipe, OmegaConf.to_object(config)), dict(_origins(root)))
+
+
+def _find(name: str, folder: Path) -> Path:
+    """The file that `name` means.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    is_path = name.endswith((".yaml", ".yml"))
+    places = [folder / with_suffix(name)]
+    if is_path:
+        places.insert(0, Path.cwd() / os.path.expanduser(name))
+    for place in places:
+        if name and "\0" not in name and place.is_file():
+            return place.resolve()
+    known = recipe_names(folder)
+    guess = closest(name, known)
+    remedy = f"did you mean recipe={guess}?" if guess else "use a valid name, or the path of a .yaml file of your own"
+    looked = " and ".join(str(place) for place in places)
+    message = f"no such recipe: looked for {looked}"
+    raise RecipeError(name, [Problem("", message, remedy, name, ", ".join(known), COMMAND_LINE)])
+
+
+def _absolute_paths(values: dict[str, Any], root: Entry, folder: Path) -> dict[str, list[Path]]:
+    """Make the local paths of `values` absolute, in place; returns, per key, the places looked at."""
+    looked: dict[str, list[Path]] = {}
+    for key in PATH_KEYS:
+        section, name = key.split(".")
+        given = values[section].get(name) if isinstance(values[section], dict) else None
+        if given is None or given == MISSING:
+            continue
+        expanded = os.path.expanduser(os.path.expandvars(given))
+        file = root.value[section].value[name].origin.file
+        bases = [file.parent] if file else []
+        bases += [Path.cwd(), folder.parent]
+        looked[key] = list(dict.fromkeys(Path(os.path.abspath(os.path.join(base, expanded))) for base in bases))
+        found = next((place for place in looked[key] if place.exists()), None)
+        if found:
+            values[section][name] = str(found)
+    return looked
+
+
+def _config(values: dict[str, Any]) -> DictConfig:
+    """`values` in the types of the schema; what is MISSING stays so, whatever default the schema has."""
+
+    def forget(section: DictConfig, values: dict[str, Any]) -> None:
+        for key, value in values.items():
+            if value == MISSING:
+                section[key] = MISSING
+            elif isinstance(value, dict) and OmegaConf.is_dict(section[key]):
+                forget(section[key], value)
+
+    config = OmegaConf.merge(OmegaConf.structured(Recipe), literal(values))
+    assert isinstance(config, DictConfig)
+    forget(config, values)
+    return config
+
+
+def _located(problem: Problem, root: Entry, top: Origin) -> Problem:
+    """`problem` with the place and the text of the entry that its key names, or of what is above it."""
+    origin, entry, complete = top, root, True
+    for part in split_key(problem.key):
+        below = _below(entry, part)
+        if below is None:
+            complete = False
+            break
+        entry = below
+        origin = entry.origin if entry.origin.place != DEFAULT else origin
+    default = complete and problem.key and entry.origin.place == DEFAULT
+    given = f"{problem.given} (the default)" if default and problem.given else problem.given
+    return replace(problem, where=origin.place, given=given)
+
+
+def _below(entry: Entry, part: str | int) -> Entry | None:
+    if isinstance(part, int):
+        return entry.value[part] if isinstance(entry.value, list) else None
+    return entry.value.get(part) if isinstance(entry.value, dict) else None
+
+
+def _origins(entry: Entry, key: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and place of every value; a list is one value."""
+    if isinstance(entry.value, dict) and entry.value:
+        for name, below in entry.value.items():
+            yield from _origins(below, f"{key}.{name}" if key else name)
+    else:
+        yield key, entry.origin.place

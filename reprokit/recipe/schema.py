@@ -1,0 +1,115 @@
+"""What a run is: one dataclass per component of a recipe.
+
+Every key of a YAML recipe is a field here. Defaults are the paper's (Table 3 and Section 2.1) unless a
+comment says otherwise; `MISSING` fields have no sensible default and must be given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+KNOWN_GENERATORS = ("countdown",)  # procedural training rows that this kit makes
+
+
+class Schedule(Enum):
+    """Learning-rate schedule after the linear warm-up."""
+
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Precision(Enum):
+    """Number format of parameters and activations during training."""
+
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+@dataclass
+class ModelSection:
+    """The base model: exactly one of `path`, `hub_id`, `config`."""
+
+    name: str = MISSING  # as it appears in records and figures
+    path: Optional[str] = None  # Hugging Face model folder
+    hub_id: Optional[str] = None  # Hugging Face Hub id
+    revision: Optional[str] = None  # commit of hub_id
+    config: Optional[dict[str, Any]] = None  # fields of a transformers config, with model_type: random weights
+    tokenizer: Optional[str] = None  # folder or hub id; default: the model's own
+    tokenizer_vocab_size: Optional[int] = None  # with config: train a byte-level BPE of this size on the data
+    chat_template: Optional[str] = None  # file with a Jinja chat template; default: the tokenizer's own
+    parameters: Optional[float] = None  # count, for planning before a hub model is fetched
+    seed: int = 0  # of the random weights
+
+
+@dataclass
+class DataSection:
+    """The training rows (columns `message`, `response`): exactly one of `path`, `hub_id`, `generator`."""
+
+    name: str = MISSING  # as it appears in records and figures
+    path: Optional[str] = None  # .parquet or .jsonl
+    hub_id: Optional[str] = None  # Hugging Face Hub data set id
+    revision: Optional[str] = None
+    file: Optional[str] = None  # file inside the hub data set
+    sha256: Optional[str] = None  # of the file
+    generator: Optional[str] = None  # procedural rows, made by this kit
+    rows: Optional[int] = None  # number of rows: required with generator, checked otherwise
+    max_length: int = 20000  # tokens of prompt + response; longer rows are cut on the right
+    seed: int = 0  # of the generator
+
+
+@dataclass
+class TrainingSection:
+    """Full-parameter SFT with AdamW under DeepSpeed ZeRO-3."""
+
+    learning_rate: float = MISSING
+    epochs: int = MISSING
+    global_batch_size: int = MISSING  # rows per optimiser step, over all ranks
+    micro_batch_size: int = 4  # rows per rank and forward pass
+    schedule: Schedule = Schedule.cosine
+    warmup_fraction: float = 0.1
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    epsilon: float = 1.0e-8
+    max_gradient_norm: float = 1.0
+    precision: Precision = Precision.bf16
+    gradient_checkpointing: bool = True
+    checkpoint_steps: list[int] = MISSING  # optimiser steps; step 0, the base, is always evaluated
+    seed: int = 0  # of the row order
+
+
+@dataclass
+class BenchmarkSection:
+    """One benchmark of a recipe; unset sampling fields take the value of `evaluation`."""
+
+    items: Optional[int] = None  # number of problems; default: all that the benchmark has
+    samples: int = 1  # k of avg@k
+    temperature: Optional[float] = None
+    top_p: Optional[float] = None
+    max_tokens: Optional[int] = None
+
+
+@dataclass
+class EvaluationSection:
+    """vLLM generation and scoring of every saved checkpoint."""
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 32768  # of the response
+    max_model_length: Optional[int] = None  # prompt + response; default: the model's own context length
+    seed: int = 1234
+    benchmarks: dict[str, BenchmarkSection] = MISSING
+
+
+@dataclass
+class Recipe:
+    """One run: a base model, a data set, a training and an evaluation."""
+
+    name: str = MISSING  # of the run and its folder
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)

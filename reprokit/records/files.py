@@ -1,0 +1,84 @@
+"""Atomic writes and JSON lines: a reader sees the old file or the whole new one, never a half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step, durable once this returns.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; the old file is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Like `write_bytes`, for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` (plain data or msgspec structs) as indented JSON, keys in their own order."""
+    write_text(path, json.dumps(msgspec.to_builtins(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, shape: type[T]) -> T:
+    """Read a JSON file into `shape`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, or not of that shape; the message names the file.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=shape)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON object per line, atomically."""
+    write_bytes(path, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+
+def read_json_lines(path: Path, shape: type[T]) -> Iterator[T]:
+    """Yield the rows of a JSON-lines file.
+
+    Raises:
+        ValueError: a line is damaged; the message names file and line.
+    """
+    decoder = msgspec.json.Decoder(shape)
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file's content, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,84 @@
+"""A record is one number: the only thing that analysis reads.
+
+The fields are the same for what was measured here and for what the paper reported, so the same code draws both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import msgspec
+
+from reprokit.records.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+
+class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One number of one benchmark at one step of one run.
+
+    `value`, `interval_low` and `interval_high` are in `unit`; `mean_response_tokens` in tokens;
+    `truncated_fraction` in 0..1. A field that is not known is None. `learning_rate` to `schedule` are None for
+    an untrained base. `source` says where a reported number stands (paper table or section).
+    """
+
+    run: str
+    model: str
+    dataset: Optional[str] = None
+    learning_rate: Optional[float] = None
+    epochs: Optional[float] = None
+    batch_size: Optional[int] = None
+    schedule: Optional[str] = None
+    step: int
+    benchmark: str
+    metric: str
+    value: float
+    unit: str
+    items: Optional[int] = None
+    samples_per_item: Optional[int] = None
+    interval_low: Optional[float] = None
+    interval_high: Optional[float] = None
+    mean_response_tokens: Optional[float] = None
+    truncated_fraction: Optional[float] = None
+    origin: Literal["measured", "reported"]
+    source: Optional[str] = None
+    note: Optional[str] = None
+    provenance: Optional[str] = None
+
+
+class MissingCell(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A run x step x benchmark that the recipe asks for and no result exists of."""
+
+    step: int
+    benchmark: str
+
+
+class Results(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Content of `results/<run>.json`: the records of one run, or of one collection of reported numbers.
+
+    `provenance` maps the provenance key of records to what made them.
+    """
+
+    schema: int = SCHEMA_VERSION
+    run: str
+    records: list[Record]
+    missing: list[MissingCell] = msgspec.field(default_factory=list)
+    provenance: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+def read_results(path: Path) -> Results:
+    """Read `results/<run>.json`.
+
+    Raises:
+        ValueError: the file is damaged, of another shape, or of another schema version; the message names it.
+    """
+    results = read_json(path, Results)
+    if results.schema != SCHEMA_VERSION:
+        raise ValueError(f"{path}: schema {results.schema}, this version reads {SCHEMA_VERSION}; collect it again")
+    return results
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write `results/<run>.json` atomically."""
+    write_json(path, results)

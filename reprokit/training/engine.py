@@ -1,0 +1,99 @@
+"""A Hugging Face causal LM under DeepSpeed ZeRO-3."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reprokit.recipe.schema import Precision, TrainingSection
+
+DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32}
+
+
+def device() -> torch.device:
+    """The accelerator of this rank, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def initialise_distributed(local_rank: int, cores: int) -> None:
+    """Join the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe: NCCL on GPUs, else gloo.
+
+    `cores` is the number of CPU cores that this rank may use.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+        backend = "nccl"
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        torch.set_num_threads(cores)
+        backend = "gloo"
+    import deepspeed  # chooses its accelerator when it is first imported
+
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+
+
+def attention(precision: Precision) -> str:
+    """Flash-attention on GPUs, which takes no fp32; else PyTorch's own kernels."""
+    return "flash_attention_2" if torch.cuda.is_available() and precision is Precision.bf16 else "sdpa"
+
+
+def deepspeed_config(training: TrainingSection, world_size: int) -> dict[str, Any]:
+    """ZeRO-3 configuration; micro-batches are weighted by the loss, so DeepSpeed must not scale them."""
+    accumulation = micro_batches_per_rank(training, world_size)
+    return {
+        "train_micro_batch_size_per_gpu": training.micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": training.micro_batch_size * accumulation * world_size,
+        "zero_optimization": {"stage": 3, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
+        "bf16": {"enabled": training.precision is Precision.bf16},
+        "gradient_clipping": training.max_gradient_norm,
+        "steps_per_print": 10**9,
+    }
+
+
+def micro_batches_per_rank(training: TrainingSection, world_size: int) -> int:
+    """Forward passes of one rank per optimiser step."""
+    rows_per_rank = training.global_batch_size // world_size
+    return -(-rows_per_rank // training.micro_batch_size)
+
+
+def build(weights: Path, training: TrainingSection, world_size: int) -> Any:
+    """DeepSpeed engine around the model in `weights`, its parameters partitioned over all ranks from the start."""
+    import deepspeed
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations import HfDeepSpeedConfig
+
+    config = deepspeed_config(training, world_size)
+    partition_on_load = HfDeepSpeedConfig(config)  # transformers asks it through a weak reference
+    model = AutoModelForCausalLM.from_pretrained(
+        weights,
+        dtype=DTYPES[training.precision],
+        attn_implementation=attention(training.precision),
+    )
+    del partition_on_load
+    model.config.use_cache = False
+    if training.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=training.learning_rate,
+        betas=(training.betas[0], training.betas[1]),
+        eps=training.epsilon,
+        weight_decay=training.weight_decay,
+        fused=torch.cuda.is_available() or None,
+    )
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    gc.collect()
+    return engine
+
+
+def leave_distributed() -> None:
+    """Wait for all ranks and leave the process group, so that no rank is killed while it still writes."""
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,340 @@
+"""Figures are complete, honest about what is not known, legible, and the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text as DrawnText
+
+from analysis import figures, style
+from analysis.drawing import Text, draw_grid, grid_rows
+from analysis.names import benchmark_name
+from analysis.panels import Panel, build_panels, notes_on, response_length, score, truncated
+from analysis.runs import Run, find_runs, read_folder
+from reprokit.errors import UserError
+from reprokit.records.files import sha256_of_file
+from reprokit.records.record import MissingCell, Record, Results, write_results
+
+PROJECT = Path(__file__).resolve().parent.parent
+STEPS = [0, 10, 20, 40, 80, 160, 320, 480, 640]
+GAP = 40
+
+
+def make_record(run: str, step: int, benchmark: str, value: float, **others: Any) -> Record:
+    defaults: dict[str, Any] = {
+        "model": "tiny",
+        "metric": "avg@4",
+        "unit": "percent",
+        "origin": "measured",
+        "items": 100,
+        "samples_per_item": 4,
+    }
+    return Record(run=run, step=step, benchmark=benchmark, value=value, **(defaults | others))
+
+
+def mini_results() -> Results:
+    """Three benchmarks at nine steps with intervals and lengths; one cell is missing."""
+    records = [
+        make_record(
+            "mini",
+            step,
+            benchmark,
+            top * step / 640,
+            dataset="puzzles",
+            interval_low=max(0.0, top * step / 640 - 4),
+            interval_high=top * step / 640 + 6,
+            mean_response_tokens=500 - step / 4,
+            truncated_fraction=1 - step / 640,
+        )
+        for benchmark, top in (("countdown", 86), ("chain_sum", 12), ("syllogism", 30))
+        for step in STEPS
+        if (benchmark, step) != ("chain_sum", GAP)
+    ]
+    return Results(run="mini", records=records, missing=[MissingCell(step=GAP, benchmark="chain_sum")])
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder with a run that has a gap, and a run of one step."""
+    folder = tmp_path / "results"
+    write_results(folder / "mini.json", mini_results())
+    lonely = [make_record("lonely", 0, name, 5.0, model="other", interval_low=2.0, interval_high=9.0) for name in "ab"]
+    write_results(folder / "lonely.json", Results(run="lonely", records=lonely))
+    return folder
+
+
+def run_named(files: list[Results], name: str, tmp_path: Path) -> Run:
+    folder = tmp_path / "some_results"
+    for number, content in enumerate(files):
+        write_results(folder / f"{number}.json", content)
+    return next(run for run in find_runs(read_folder(folder)) if run.name == name)
+
+
+def drawn(panels: list[Panel], strips: list[Panel] | None = None) -> Figure:
+    with style.figure_style():
+        figure = draw_grid(Text("title", "subtitle", ["footer"]), grid_rows(panels, strips or []))
+        FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def curves(axes: Axes) -> list[tuple[list[float], list[float]]]:
+    """Lines that join steps: not markers alone, not the horizontal line of the base."""
+    return [
+        (np.asarray(line.get_xdata(), dtype=float).tolist(), np.asarray(line.get_ydata(), dtype=float).tolist())
+        for line in axes.get_lines()
+        if line.get_linestyle() != "None" and len(np.unique(np.asarray(line.get_xdata()))) > 2
+    ]
+
+
+def marker_points(axes: Axes, face: str | None = None) -> set[tuple[float, float]]:
+    return {
+        (float(x), float(y))
+        for line in axes.get_lines()
+        if line.get_marker() not in ("None", "|") and line.get_linestyle() == "None"
+        if face is None or to_hex(line.get_markerfacecolor()) == to_hex(face)
+        for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)
+    }
+
+
+def test_every_run_is_drawn_and_listed(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures"
+    written = figures.draw_all(results, out)
+    expected = {
+        f"{name}.{kind}" for name in ("lonely/score", "mini/score", "mini/response_length") for kind in ("pdf", "png")
+    }
+    assert {str(path.relative_to(out)) for path in written} == expected | {"index.json"}
+    assert all(path.stat().st_size > 0 for path in written)
+    assert (out / "mini/score.pdf").read_bytes().startswith(b"%PDF")
+    index = json.loads((out / "index.json").read_text())["figures"]
+    assert {file for entry in index for file in entry["files"]} == expected
+    (mini_score,) = [entry for entry in index if entry["files"][0] == "mini/score.pdf"]
+    source = {"file": "mini.json", "sha256": sha256_of_file(results / "mini.json"), "records": 26}
+    assert mini_score["made_from"] == [source] and mini_score["values_drawn"] == 26
+
+
+def test_figures_of_runs_that_are_gone_stay(results: Path, tmp_path: Path) -> None:
+    old = tmp_path / "figures/old_run/score.pdf"
+    old.parent.mkdir(parents=True)
+    old.write_text("precious")
+    figures.draw_all(results, tmp_path / "figures")
+    assert old.read_text() == "precious"
+    assert "old_run" not in (tmp_path / "figures/index.json").read_text()
+
+
+def test_bytes_do_not_depend_on_process_hash_seed_or_user_settings(results: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("font.size: 30\naxes.facecolor: red\npdf.fonttype: 3\n")
+    contents = []
+    for seed, others in (
+        ("1", {}),
+        ("2", {"MATPLOTLIBRC": str(settings), "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}),
+    ):
+        out = tmp_path / f"figures{seed}"
+        command = [sys.executable, "-m", "analysis.figures", f"results={results}", f"out={out}"]
+        subprocess.run(command, cwd=PROJECT, env={**os.environ, "PYTHONHASHSEED": seed, **others}, check=True)
+        contents.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")})
+    assert len(contents[0]) == 7
+    assert contents[0] == contents[1]
+
+
+def test_a_gap_is_not_joined(tmp_path: Path) -> None:
+    panels = build_panels(run_named([mini_results()], "mini", tmp_path), score)
+    figure = drawn(panels)
+    assert [panel.benchmark for panel in panels] == ["Countdown", "Chain sum", "Syllogism"]
+    for panel, axes in zip(panels, figure.axes, strict=True):
+        ((steps, values),) = curves(axes)
+        assert steps == STEPS
+        unknown = [step for step, value in zip(steps, values, strict=True) if math.isnan(value)]
+        assert unknown == ([GAP] if panel.benchmark == "Chain sum" else [])
+        assert {step for step, _ in marker_points(axes)} == set(STEPS) - set(unknown)
+        assert GAP in axes.get_xticks()
+
+
+def test_a_step_that_no_benchmark_has_is_a_gap_when_it_is_missing(tmp_path: Path) -> None:
+    records = [make_record("r", step, "countdown", 1.0 * step) for step in (0, 10, 40, 80)]
+    missing = [MissingCell(step=20, benchmark="countdown")]
+    without = drawn(build_panels(run_named([Results(run="r", records=records)], "r", tmp_path), score))
+    with_missing = run_named([Results(run="r", records=records, missing=missing)], "r", tmp_path)
+    ((steps, values),) = curves(without.axes[0])
+    assert (steps, values) == ([0, 10, 40, 80], [0, 10, 40, 80])
+    ((steps, values),) = curves(drawn(build_panels(with_missing, score)).axes[0])
+    assert steps[2] == 20 and math.isnan(values[2])
+    assert "Countdown (step 20)" in " ".join(figures.missing_from(with_missing))
+
+
+def test_two_known_steps_are_points_without_a_line(tmp_path: Path) -> None:
+    records = [make_record("r", step, "countdown", 1.0 * step) for step in (0, 80)]
+    panels = build_panels(run_named([Results(run="r", records=records)], "r", tmp_path), score)
+    assert panels[0].series[0].curve() == []
+    assert marker_points(drawn(panels).axes[0]) == {(0.0, 0.0), (80.0, 80.0)}
+
+
+def test_intervals_and_base_line_are_at_their_values(tmp_path: Path) -> None:
+    results = mini_results()
+    axes = drawn(build_panels(run_named([results], "mini", tmp_path), score)).axes[0]
+    bars = {
+        (round(float(segment[0][0])), round(float(segment[0][1]), 6), round(float(segment[1][1]), 6))
+        for collection in axes.collections
+        if isinstance(collection, LineCollection)
+        for segment in collection.get_segments()
+    }
+    countdown = [record for record in results.records if record.benchmark == "countdown"]
+    assert bars == {(r.step, round(r.interval_low or 0.0, 6), round(r.interval_high or 0.0, 6)) for r in countdown}
+    dashed = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+    assert [np.asarray(line.get_ydata()).tolist() for line in dashed] == [[0.0, 0.0]]
+
+
+def test_lengths_and_truncation(tmp_path: Path) -> None:
+    run = run_named([mini_results()], "mini", tmp_path)
+    lengths, cut = build_panels(run, response_length), build_panels(run, truncated)
+    assert [point.value for point in lengths[0].points] == [500 - step / 4 for step in STEPS]
+    assert [point.value for point in cut[0].points] == [100 * (1 - step / 640) for step in STEPS]
+    figure = drawn(lengths, cut)
+    assert len(figure.axes) == 6
+    assert {axes.get_ylabel() for axes in figure.axes} == {"length (tokens)", "truncated\n(%)", ""}
+
+
+def test_step_0_is_lent_by_the_base_of_the_same_model_only(tmp_path: Path) -> None:
+    trained = [make_record("trained", step, "math500", 60.0, dataset="d", items=500) for step in (10, 20)]
+    bases = [
+        make_record("base", 0, "MATH500", 50.0, items=500),
+        make_record("base", 0, "MATH500", 51.0, items=20),
+        make_record("base", 0, "MATH500", 52.0, items=500, origin="reported"),
+        make_record("base", 0, "MATH500", 53.0, items=500, metric="pass@1"),
+        make_record("base", 0, "AIME24", 54.0, items=500),
+        make_record("other base", 0, "MATH500", 55.0, items=500, model="large"),
+    ]
+    files = [Results(run="trained", records=trained), Results(run="bases", records=bases)]
+    run = run_named(files, "trained", tmp_path)
+    (panel,) = build_panels(run, score)
+    assert [(point.step, point.value) for point in panel.points] == [(0, 50.0), (10, 60.0), (20, 60.0)]
+    own = [*trained, make_record("trained", 0, "math500", 49.0, items=500)]
+    run = run_named([Results(run="trained", records=own), files[1]], "trained", tmp_path)
+    assert [point.value for point in build_panels(run, score)[0].points][0] == 49.0
+
+
+def test_measured_and_reported_share_a_panel_and_look_different(tmp_path: Path) -> None:
+    steps = (0, 10, 20)
+    measured = [make_record("r", step, "math500", 50.0 + step) for step in steps]
+    reported = [make_record("r", step, "MATH500", 40.0 + step, items=500, origin="reported") for step in steps]
+    files = [Results(run="r", records=measured), Results(run="reported", records=reported)]
+    panels = build_panels(run_named(files, "r", tmp_path), score)
+    assert [panel.caption() for panel in panels] == [
+        "avg@4, measured 100 items × 4 samples, reported 500 items × 4 samples"
+    ]
+    lines = [line for line in drawn(panels).axes[0].get_lines() if line.get_linestyle() in ("-", "-.")]
+    assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 2
+
+
+def test_same_number_twice_is_one_point_and_two_readings_are_both_shown(tmp_path: Path) -> None:
+    twice = [make_record("r", 10, "GPQA-Diamond", 41.8, origin="reported", source=source) for source in ("T1", "T2")]
+    other = make_record("r", 10, "GPQA-Diamond", 44.1, origin="reported", source="T3", note="T1 gives 41.8")
+    later = make_record("r", 20, "GPQA-Diamond", 50.0, origin="reported")
+    panels = build_panels(run_named([Results(run="r", records=[*twice, other, later])], "r", tmp_path), score)
+    axes = drawn(panels).axes[0]
+    assert len(panels[0].points) == 3
+    assert marker_points(axes) == {(10.0, 41.8), (10.0, 44.1), (20.0, 50.0)}
+    assert marker_points(axes, face="white") == {(10.0, 44.1)}
+    assert notes_on(panels) == ["GPQA-D (step 10): T1 gives 41.8"]
+
+
+def test_steps_of_the_paper_are_all_labelled_in_order(tmp_path: Path) -> None:
+    figure = drawn(build_panels(run_named([mini_results()], "mini", tmp_path), score))
+    axes = figure.axes[0]
+    labels = [label.get_text().strip() for label in axes.get_xticklabels()]
+    assert labels == [str(step) for step in STEPS]
+    places = axes.transData.transform([(step, 0.0) for step in STEPS])[:, 0]
+    gaps = np.diff(places)
+    assert (gaps > 0).all()
+    assert gaps[1] == pytest.approx(gaps[4])  # 10 to 20 and 80 to 160: a doubling is a doubling
+
+
+def visible_texts(figure: Figure) -> list[DrawnText]:
+    """All words of a figure but the labels of ticks outside the axes, which matplotlib does not draw."""
+    outside = {
+        id(label)
+        for axes in figure.axes
+        for axis, limits in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim())))
+        for label, place in zip(axis.get_majorticklabels(), axis.get_majorticklocs(), strict=True)
+        if not limits[0] - 1e-9 <= place <= limits[1] + 1e-9
+    }
+    texts = [text for text in figure.findobj(DrawnText) if text.get_visible() and text.get_text().strip()]
+    return [text for text in texts if id(text) not in outside]
+
+
+def test_no_word_is_clipped_or_covered_in_any_reported_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_figures: dict[int, Figure] = {}
+
+    def keep(figure: Figure, _: str) -> bytes:
+        drawn_figures[id(figure)] = figure
+        return b""
+
+    monkeypatch.setattr(figures, "render", keep)
+    figures.draw_all(PROJECT / "results", tmp_path)
+    assert len(drawn_figures) >= 32
+    for figure in drawn_figures.values():
+        with style.figure_style():
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            renderer = canvas.get_renderer()
+            boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
+        title = figure.texts[0].get_text()
+        for place, (words, box) in enumerate(boxes):
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (title, words)
+            for other_words, other in boxes[place + 1 :]:
+                if not words.startswith("\n") and not other_words.startswith("\n"):
+                    assert not box.padded(-1).overlaps(other.padded(-1)), (title, words, other_words)
+
+
+def test_damaged_files_are_all_named_and_nothing_is_drawn(results: Path, tmp_path: Path) -> None:
+    (results / "half.json").write_text('{"run": "half", "records": [')
+    (results / "newer.json").write_text('{"schema": 99, "run": "newer", "records": []}')
+    (results / "shape.json").write_text('{"run": "shape", "records": [{"value": "high"}]}')
+    (results / "folder.json").mkdir()
+    command = [sys.executable, "-m", "analysis.figures", f"results={results}", f"out={tmp_path / 'figures'}"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "4 of 6 result files" in done.stderr and "Traceback" not in done.stderr
+    for name in ("half", "newer", "shape", "folder"):
+        assert str(results / f"{name}.json") in done.stderr
+    assert "mini.json" not in done.stderr and "move them out" in done.stderr
+    assert not (tmp_path / "figures").exists()
+
+
+def test_bad_input_is_said_clearly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert figures.main([f"results={tmp_path}"]) == 2
+    assert "no result file" in capsys.readouterr().err
+    assert figures.main(["result=here"]) == 2
+    assert "valid: results=DIR out=DIR" in capsys.readouterr().err
+    write_results(tmp_path / "r.json", Results(run="r", records=[make_record("../r", 0, "countdown", 1.0)]))
+    with pytest.raises(UserError, match="cannot name a folder"):
+        figures.draw_all(tmp_path, tmp_path / "figures")
+
+
+def test_a_file_without_records_is_told(results: Path, tmp_path: Path) -> None:
+    write_results(results / "new.json", Results(run="new", records=[]))
+    figures.draw_all(results, tmp_path / "figures")
+    assert json.loads((tmp_path / "figures/index.json").read_text())["files_without_records"] == ["new.json"]
+
+
+def test_spellings_of_one_benchmark_are_one() -> None:
+    assert {benchmark_name(name) for name in ("LiveCodeBench v2", "livecodebench_v2")} == {"LCB v2"}
+    assert benchmark_name("zebra") == "zebra"
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = "import sys, analysis.figures; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reprokit.errors import UserError
 from reprokit.recipe import (
-    LoadedRecipe,
     RecipeError,
     evaluated_steps,
     load,
@@ -29,10 +24,7 @@ from reprokit.recipe import (
 )
 from reprokit.recipe.checks import SMALLEST_VOCABULARY, SUFFIXES
 from reprokit.recipe.load import RECIPES
-from reprokit.recipe.render import to_yaml
-from reprokit.recipe.schema import KNOWN_GENERATORS, BenchmarkSection, Precision, Recipe, Schedule
-from reprokit.recipe.tree import RecipeYaml
-from reprokit.recipe.typed import escape
+from reprokit.recipe.schema import KNOWN_GENERATORS, BenchmarkSection, Precision, Schedule
 
 GOOD = """\
 name: small
@@ -409,87 +401,6 @@ def test_resolved_recipe_needs_no_local_files(folder: Path, tmp_path: Path) -> N
     path.write_text(loaded.to_yaml().replace("epochs: 2", "epochs: two"))
     with pytest.raises(RecipeError, match="epochs: wrong type"):
         load_resolved(path)
-
-
-plain_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.:#$' {\\é", min_size=1), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    text=st.text("ab \\${}?:#'\"\n\té", max_size=12),
-    config=st.dictionaries(st.sampled_from(["hidden_size", "x: y", "no", "1"]), plain_values, max_size=3),
-)
-def test_any_text_survives_the_resolved_recipe(
-    tmp_path_factory: pytest.TempPathFactory, text: str, config: Any
-) -> None:
-    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
-    text = f"x{text}"
-    content = yaml.load(GOOD, RecipeYaml)
-    content["model"]["name"] = escape(text)
-    path.write_text(yaml.safe_dump(content))
-    loaded = load(str(path))
-    assert loaded.recipe.model.name == text
-    assert loaded.recipe.model.config is not None
-    loaded.recipe.model.config.update(config)
-    path.write_text(to_yaml(loaded.recipe, AnyOrigin()))
-    assert load(str(path)).recipe == loaded.recipe
-
-
-class AnyOrigin(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "somewhere # \n odd: 1"
-
-
-SPITEFUL = r"""??? ${ ${name} ${training} ${training.epochs} ${oc.env:HOME} ${oc.create:{a: 1}} null [] {} [1, [2]] {a: 1}
-true no 5e-5 -1 0 1e400 .nan .inf 1_000 0x10 010 1:30 2024-01-01 "8" &a [*a] *a &a {x: *a} !!set {a} !foo 1 !!int x
-!!binary aGk= "\ud800" "\0" "\x85" <<: ? [1] %YAML --- ... @x ` a: b: c " ' [ { : - # 9999 \t \x07 é $HOME/x ~nobody/x
-${training.checkpoint_steps} ${oc.decode:'[1,2]'} ${oc.env:NOPE} '\\???' "x\\\\${name}" qwen_long_cot [good] [broken]""".split()
-
-
-def mutated(text: str, source: random.Random) -> str:
-    lines = text.split("\n")
-    for _ in range(source.choice([1, 1, 2])):
-        place, word = source.randrange(len(lines)), source.choice([*SPITEFUL, "9" * 5000, "[" * 3000])
-        line = lines[place]
-        column = source.randint(0, len(line))
-        lines[place] = source.choice(
-            [
-                line[:column] + word + line[column:],
-                line.split(":")[0] + ": " + word,
-                line[:column] + line[column + 1 :],
-                " " * source.randint(0, 4) + line,
-                f"{line}\n{source.choice(lines)}",
-                f"{' ' * source.choice([0, 2, 4])}{source.choice(['include', 'name', 'path', 'items'])}: {word}\n{line}",
-                "",
-            ]
-        )
-    return "\n".join(lines)
-
-
-def test_no_content_of_a_recipe_makes_a_traceback(folder: Path) -> None:
-    source = random.Random(20260408)
-    keys = ["name", "model", "model.config.x", "training.betas[0]", "evaluation.benchmarks.countdown", "a.b", "[0]", ""]
-    outcomes = {"loaded": 0, "refused": 0}
-    for _ in range(200):
-        (folder / "broken.yaml").write_text(mutated(GOOD, source))
-        overrides = [f"{source.choice(keys)}={source.choice(SPITEFUL)}"] if source.random() < 0.3 else []
-        try:
-            loaded: LoadedRecipe | None = load("broken", overrides, folder)
-        except RecipeError as error:
-            outcomes["refused"] += 1
-            assert error.problems and all(problem.where and problem.remedy for problem in error.problems)
-        else:
-            outcomes["loaded"] += 1
-            assert loaded and isinstance(loaded.recipe, Recipe)
-    assert min(outcomes.values()) > 5, outcomes
 
 
 def test_loading_imports_nothing_heavy() -> None:

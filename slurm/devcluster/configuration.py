@@ -46,7 +46,7 @@ KillWait=2
 MessageTimeout=30
 SlurmdTimeout=300
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 {accounting}
 {nodes}
 PartitionName=main Nodes={node_names} Default=YES MaxTime=INFINITE State=UP

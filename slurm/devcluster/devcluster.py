@@ -34,7 +34,7 @@ from daemons import (
 from layout import NODES, ClusterError, Layout, default_folder, layout_of
 from processes import Process, find_leftovers, read_record, stop
 
-SECONDS_FOR_JOBS_TO_END = 20.0  # jobs have 2 s between SIGTERM and SIGKILL
+SECONDS_FOR_JOBS_TO_END = 5.0  # jobs that heed SIGTERM need not be longer; the others are killed after it
 
 
 @contextlib.contextmanager
@@ -76,8 +76,7 @@ def up(layout: Layout, accounting: bool) -> None:
         except BaseException:
             _end(layout, environment)
             raise
-        print(f"Slurm is up after {time.monotonic() - begin:.1f} s: {_describe(starter.processes)}")
-        _say_how_to_use(layout)
+        print(f"Slurm is up after {time.monotonic() - begin:.1f} s: {_describe(starter.processes)}\n{_usage(layout)}")
 
 
 def down(layout: Layout) -> None:
@@ -111,8 +110,8 @@ def _end(layout: Layout, environment: Mapping[str, str]) -> None:
     daemons = read_record(layout)
     if any(daemon.name == "slurmctld" and daemon.alive for daemon in daemons):
         _cancel_jobs(environment)
-    for name in (*NODES, "slurmctld", "slurmdbd", "mariadbd", "munged"):
-        stop(daemon for daemon in daemons if daemon.name == name)
+    for names in (NODES, ("slurmctld",), ("slurmdbd",), ("mariadbd",), ("munged",)):
+        stop(daemon for daemon in daemons if daemon.name in names)
     stop(find_leftovers(layout), grace=2.0)
     left = [*(daemon for daemon in daemons if daemon.alive), *find_leftovers(layout)]
     if left:
@@ -142,23 +141,23 @@ def _say_already_up(layout: Layout, daemons: list[Process], accounting: bool) ->
         raise ClusterError(
             f"a cluster without accounting is up in {layout.folder}: `down` first, then `up --accounting`", 2
         )
-    print("Slurm is up already: " + _describe(daemons))
-    _say_how_to_use(layout)
+    print(f"Slurm is up already: {_describe(daemons)}\n{_usage(layout)}")
 
 
-def _say_how_to_use(layout: Layout) -> None:
-    print(f"  logs:  {layout.logs}\n  use:   . {layout.environment}   (then sbatch, srun, squeue ... as usual)")
+def _usage(layout: Layout) -> str:
+    return f"  logs:  {layout.logs}\n  use:   . {layout.environment}   (then sbatch, srun, squeue ... as usual)"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{up,down,env,status}")
-    for name, what in (
-        ("up", "start it"),
-        ("down", "stop it"),
-        ("env", "print shell commands to use it"),
-        ("status", "show it"),
-    ):
+    helps = {
+        "up": "start it",
+        "down": "cancel its jobs and stop it",
+        "env": "print the shell commands that point sbatch, srun ... at it",
+        "status": "show its daemons and nodes",
+    }
+    for name, what in helps.items():
         command = commands.add_parser(name, help=what)
         command.add_argument("--folder", type=Path, default=default_folder(), help="default: %(default)s")
         if name == "up":
@@ -179,6 +178,9 @@ def main() -> int:
     except ClusterError as error:
         print(f"devcluster: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"devcluster: {error}; --folder chooses another folder", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0

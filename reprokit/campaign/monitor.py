@@ -48,7 +48,8 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bars.stop()
+        if self.bar is not None:
+            self.bars.stop()
         outcome = "done" if error is None else "failed"
         self.console.print(f"{self.name}: {outcome} after {time.monotonic() - self.started:.0f} s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -42,6 +43,7 @@ def load_profile(name: str, folder: Path = PROFILES) -> ClusterProfile:
     if not problems:
         merged = OmegaConf.merge(OmegaConf.structured(ClusterProfile), literal(values))
         profile = cast(ClusterProfile, OmegaConf.to_object(merged))
+        profile.environment = {name: os.path.expanduser(value) for name, value in profile.environment.items()}
         problems = _check(profile, composer.place(path))
     if problems:
         raise RecipeError(name, problems, what="cluster profile")

@@ -123,4 +123,4 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
 
 def apply_environment(profile: ClusterProfile) -> None:
     """Put the profile's environment into this process, for its Slurm commands."""
-    os.environ.update({name: os.path.expanduser(value) for name, value in profile.environment.items()})
+    os.environ.update(profile.environment)

@@ -18,16 +18,16 @@ import hashlib
 import random
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
+from itertools import permutations
 from typing import NamedTuple
 
 from reprokit.data.prompts import BOX_INSTRUCTION
 from reprokit.errors import UserError
 
-NUMBERS = range(2, 21)  # given numbers
+NUMBERS = range(2, 19)  # the given numbers, all different
 TARGETS = range(10, 100)
 LARGEST = 99  # the search leaves out larger results, so that every number stays one token
-MOST_DEAD_ENDS = 8  # keeps rows short
+MOST_DEAD_ENDS = 7  # keeps rows short
 HELD_OUT_SHARE = 10  # one puzzle in so many is held out
 
 
@@ -115,7 +115,7 @@ def _expression(step: Combination, second: Combination) -> str:
 def _pool() -> tuple[Puzzle, ...]:
     """Every puzzle, in every order of its numbers, whose search meets at least one dead end before it ends."""
     pool: list[Puzzle] = []
-    for a, b, c in product(NUMBERS, repeat=3):
+    for a, b, c in permutations(NUMBERS, 3):
         tree = [{second.value for second in seconds} for _, _, seconds in branches((a, b, c))]
         reachable = sorted(set().union(*tree[1 : MOST_DEAD_ENDS + 1]) - tree[0])
         pool.extend(Puzzle((a, b, c), target) for target in reachable if target in TARGETS)

@@ -43,4 +43,5 @@ def wilson_interval(proportion: float, trials: float) -> tuple[float, float]:
     centre = (proportion + Z_95**2 / (2 * trials)) / (1 + Z_95**2 / trials)
     spread = proportion * (1 - proportion) / trials + Z_95**2 / (4 * trials**2)
     half = Z_95 * math.sqrt(spread) / (1 + Z_95**2 / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 the bound equals the proportion, but for rounding.
+    return max(0.0, min(proportion, centre - half)), min(1.0, max(proportion, centre + half))

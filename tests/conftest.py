@@ -1,0 +1,76 @@
+"""Shared fixtures: a tiny recipe, one local run of it, and a real Slurm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reprokit.records.run_directory import RunDirectory
+from tests.slurm_cluster import running_cluster
+
+TINY_RECIPE = """\
+name: tiny
+model:
+  name: Qwen3-tiny
+  config: {model_type: qwen3, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1,
+    head_dim: 32, intermediate_size: 96, tie_word_embeddings: false, max_position_embeddings: 512}
+  tokenizer_vocab_size: 400
+data: {name: Countdown-CoT, generator: countdown, rows: 256, max_length: 512}
+training: {learning_rate: 3.0e-3, epochs: 1, global_batch_size: 16, micro_batch_size: 4, precision: fp32,
+  gradient_checkpointing: true, checkpoint_steps: [8, 16]}
+evaluation:
+  max_tokens: 24
+  benchmarks:
+    countdown: {items: 6, samples: 2}
+    chain_sum: {items: 5}
+"""
+
+
+def launch(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Type `python -m reprokit.launch` in `folder`."""
+    command = [sys.executable, "-m", "reprokit.launch", *words]
+    variables = {name: value for name, value in os.environ.items() if name != "SLURM_CONF"}
+    return subprocess.run(
+        command, cwd=folder, env={**variables, **environment}, capture_output=True, text=True, timeout=900
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that trains two processes for 16 steps and saves two checkpoints."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY_RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def local_folder(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the tiny recipe ran on this machine, from preparation to figures."""
+    folder = tmp_path_factory.mktemp("local")
+    done = launch(folder, f"recipe={tiny_recipe}", "cluster=local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_run(local_folder: Path) -> RunDirectory:
+    """The run folder of `local_folder`."""
+    return RunDirectory(local_folder / "runs" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[dict[str, str]]:
+    """A real Slurm with accounting; yields the variables that its commands need."""
+    folder = Path(tempfile.mkdtemp(prefix="rk-"))
+    try:
+        with running_cluster(folder / "c", accounting=True) as environment:
+            yield environment
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -107,11 +107,18 @@ def _check_fits(campaign: Campaign) -> None:
 
 
 def _check_scheduler(campaign: Campaign) -> None:
-    if campaign.profile.scheduler is Scheduler.slurm and not slurm.available():
+    if campaign.profile.scheduler is Scheduler.local or slurm.available():
+        return
+    configuration = campaign.profile.environment.get("SLURM_CONF")
+    if configuration is not None:
         raise UserError(
-            f"cluster={campaign.cluster} submits to Slurm, but this machine is no part of such a cluster: log in to "
-            f"the cluster and type the same command there.\n{_what_works_here(campaign)}"
+            f"cluster={campaign.cluster} names SLURM_CONF={configuration}, which is not there: the cluster is not up. "
+            f"`make cluster-up` starts the one of slurm/dev.yaml.\n{_what_works_here(campaign)}"
         )
+    raise UserError(
+        f"cluster={campaign.cluster} submits to Slurm, but this machine is no part of such a cluster: log in to "
+        f"the cluster and type the same command there.\n{_what_works_here(campaign)}"
+    )
 
 
 def _what_works_here(campaign: Campaign) -> str:

@@ -4,7 +4,7 @@
   eval "$(python3 slurm/devcluster/devcluster.py env [--folder DIR])"
   python3 slurm/devcluster/devcluster.py status|down [--folder DIR]
 
-Everything lies in one folder, by default $XDG_STATE_HOME/reprokit-devcluster. Needs nothing but Python and the Debian
+Everything lies in one folder, by default ~/.local/state/reprokit-devcluster. Needs nothing but Python and the Debian
 packages of packages.txt. Exit codes: 0 done; 1 it did not work, or status: not up; 2 something to put right first.
 """
 

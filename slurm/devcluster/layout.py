@@ -103,9 +103,8 @@ class Layout:
 
 
 def default_folder() -> Path:
-    """$XDG_STATE_HOME/reprokit-devcluster, by default ~/.local/state/reprokit-devcluster."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "reprokit-devcluster"
+    """~/.local/state/reprokit-devcluster, which the profile slurm/dev.yaml names too."""
+    return Path.home() / ".local" / "state" / "reprokit-devcluster"
 
 
 def user_name() -> str:

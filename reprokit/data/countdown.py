@@ -24,9 +24,9 @@ from typing import NamedTuple
 from reprokit.data.prompts import BOX_INSTRUCTION
 from reprokit.errors import UserError
 
-NUMBERS = range(2, 19)  # the given numbers, all different
-TARGETS = range(10, 100)
-LARGEST = 99  # the search leaves out larger results, so that every number stays one token
+NUMBERS = range(2, 21)  # the given numbers, all different
+TARGETS = range(10, 61)
+LARGEST = 60  # the search leaves out larger results: fewer facts to learn
 MOST_DEAD_ENDS = 7  # keeps rows short
 HELD_OUT_SHARE = 10  # one puzzle in so many is held out
 

@@ -1,0 +1,133 @@
+"""The whole way on a real Slurm: a two-node training job, an evaluation array, collection and figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from reprokit.records.files import read_json
+from reprokit.records.record import read_results
+from reprokit.records.result import CellResult
+from reprokit.records.run_directory import RunDirectory
+from tests.conftest import launch
+
+PATIENCE_SECONDS = 600
+PROFILE = """\
+environment: {{SLURM_CONF: {conf}}}
+partition: main
+max_parallel: 2
+train: {{nodes: 2, gpus_per_node: 1, hours: 0.5}}
+evaluate: {{nodes: 2, gpus_per_node: 1, hours: 0.5}}
+collect: {{hours: 0.1}}
+"""
+
+
+def command(environment: dict[str, str], *words: str) -> str:
+    import os
+
+    done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def accounted(environment: dict[str, str], job_id: str) -> list[list[str]]:
+    """Rows of JobID, State and NNodes that sacct has of a job."""
+    shown = command(environment, "sacct", "-n", "-P", "-X", "-j", job_id, "--format=JobID,State,NNodes")
+    return [line.split("|") for line in shown.splitlines()]
+
+
+def wait_until_gone(environment: dict[str, str], job_ids: list[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while waiting := command(environment, "squeue", "-h", "-o", "%i %T %r").strip():
+        assert time.monotonic() < deadline, waiting
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def profile(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("profile") / "cluster.yaml"
+    path.write_text(PROFILE.format(conf=slurm["SLURM_CONF"]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def submitted(tiny_recipe: Path, profile: Path, slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished campaign; while it ran, a second launch was tried."""
+    folder = tmp_path_factory.mktemp("slurm")
+    words = (f"recipe={tiny_recipe}", f"cluster={profile}")
+    first = launch(folder, *words)
+    assert first.returncode == 0, first.stdout + first.stderr
+    ids = read_json(folder / "runs/tiny/jobs.json", dict[str, str])
+    assert all(f"{word} " in first.stdout for word in ("squeue", "scancel")) and ids["train"] in first.stdout
+    second = launch(folder, *words)
+    assert second.returncode == 0 and "already at work" in second.stdout, second.stdout + second.stderr
+    assert read_json(folder / "runs/tiny/jobs.json", dict[str, str]) == ids
+    wait_until_gone(slurm, list(ids.values()))
+    return folder
+
+
+def test_training_took_two_nodes_and_every_checkpoint_had_its_array_element(
+    submitted: Path, slurm: dict[str, str]
+) -> None:
+    ids = read_json(submitted / "runs/tiny/jobs.json", dict[str, str])
+    expected = [
+        ("train", [[ids["train"], "COMPLETED", "2"]]),
+        ("evaluate", [[f"{ids['evaluate']}_{element}", "COMPLETED", "2"] for element in range(3)]),
+        ("collect", [[ids["collect"], "COMPLETED", "1"]]),
+        ("figures", [[ids["figures"], "COMPLETED", "1"]]),
+    ]
+    for name, rows in expected:
+        deadline = time.monotonic() + 30  # the database lags behind the queue
+        while (found := accounted(slurm, ids[name])) != rows and time.monotonic() < deadline:
+            time.sleep(1)
+        assert found == rows, name
+
+
+def test_two_nodes_trained_what_two_local_processes_train(submitted: Path, local_run: RunDirectory) -> None:
+    run = RunDirectory(submitted / "runs" / "tiny")
+
+    def losses(metrics: Path) -> list[float]:
+        return [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
+
+    assert losses(run.metrics) == pytest.approx(losses(local_run.metrics), rel=1e-5)
+    assert run.manifest(0).files["model.safetensors"] == local_run.manifest(0).files["model.safetensors"]
+    assert read_json(run.provenance, dict)["world_size"] == 2
+
+
+def test_results_are_collected_and_drawn(submitted: Path) -> None:
+    results = read_results(submitted / "results" / "tiny.json")
+    assert results.missing == [] and len(results.records) == 6
+    cell = read_json(RunDirectory(submitted / "runs/tiny").result(16, "countdown"), CellResult)
+    assert cell.provenance["engines"] == 2
+    assert cell.provenance["slurm"]["SLURM_ARRAY_JOB_ID"] == read_json(submitted / "runs/tiny/jobs.json", dict)["evaluate"]
+    assert (submitted / "figures" / "tiny" / "score.pdf").exists()
+
+
+def test_launch_after_the_end_submits_nothing(submitted: Path, tiny_recipe: Path, profile: Path) -> None:
+    again = launch(submitted, f"recipe={tiny_recipe}", f"cluster={profile}")
+    assert again.returncode == 0 and "nothing was run again" in again.stdout, again.stdout + again.stderr
+
+
+def test_a_failed_training_leaves_nothing_pending(
+    tiny_recipe: Path, profile: Path, slurm: dict[str, str], tmp_path: Path
+) -> None:
+    """Three rows per batch cannot be shared by two ranks: the array is cancelled, collection says what is missing."""
+    words = (f"recipe={tiny_recipe}", f"cluster={profile}", "training.global_batch_size=3", "data.rows=12")
+    done = launch(tmp_path, *words, "training.micro_batch_size=1", "training.checkpoint_steps=[4]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait_until_gone(slurm, [])
+    log = "".join(path.read_text() for path in (tmp_path / "runs/tiny/logs/train").glob("*_log.out"))
+    assert "cannot be shared equally among 2 ranks" in log
+    results = read_results(tmp_path / "results" / "tiny.json")
+    assert results.records == [] and len(results.missing) == 4
+
+
+def test_a_refused_job_is_a_clear_error(tiny_recipe: Path, profile: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(profile.read_text().replace("partition: main", "partition: nowhere"))
+    done = launch(tmp_path, f"recipe={tiny_recipe}", f"cluster={wrong}")
+    assert done.returncode == 2 and "nowhere" not in done.stdout
+    assert "invalid partition" in done.stderr and "Traceback" not in done.stderr, done.stderr

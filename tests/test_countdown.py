@@ -13,9 +13,10 @@ from reprokit.data import countdown
 from reprokit.data.countdown import Puzzle
 from reprokit.errors import UserError
 
-LINE = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+), (\d+):((?: \d+)+) (yes|no)")
-ALL_TRAINING = 40_154
-ALL_HELD_OUT = 935
+LINE = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+), (\d+) -> (\d+):((?: \d+)+) (yes|no)")
+ALL_TRAINING = 23_928
+ALL_HELD_OUT = 519
+ALL_REPEATS = 1464
 
 
 def test_training_and_held_out_puzzles_are_disjoint_however_many_are_taken() -> None:
@@ -24,6 +25,13 @@ def test_training_and_held_out_puzzles_are_disjoint_however_many_are_taken() -> 
     assert len(set(training)) == ALL_TRAINING
     assert len({puzzle.key for puzzle in held_out}) == ALL_HELD_OUT
     assert {puzzle.key for puzzle in training}.isdisjoint(puzzle.key for puzzle in held_out)
+
+
+def test_puzzles_with_repeated_numbers_are_never_trained_on() -> None:
+    repeats = countdown.held_out_puzzles(ALL_REPEATS, seed=0, repeats=True)
+    assert all(len(set(puzzle.numbers)) < 3 for puzzle in repeats)
+    assert all(len(set(puzzle.numbers)) == 3 for puzzle in countdown.training_puzzles(ALL_TRAINING, seed=0))
+    assert all(len(set(puzzle.numbers)) == 3 for puzzle in countdown.held_out_puzzles(ALL_HELD_OUT, seed=0))
 
 
 def test_the_split_does_not_depend_on_the_order_of_the_numbers() -> None:
@@ -46,9 +54,9 @@ def test_more_rows_than_puzzles_is_an_error_that_says_how_many_there_are(count: 
 def test_the_search_of_a_known_puzzle() -> None:
     assert countdown.response(Puzzle((5, 3, 7), 22)) == (
         "<think>\n"
-        "5 + 3 = 8, 7: 15 1 56 no\n"
-        "5 - 3 = 2, 7: 9 5 14 no\n"
-        "5 * 3 = 15, 7: 22 yes\n"
+        "5 + 3 = 8, 7 -> 22: 15 1 56 no\n"
+        "5 - 3 = 2, 7 -> 22: 9 5 14 no\n"
+        "5 * 3 = 15, 7 -> 22: 22 yes\n"
         "</think>\n"
         "So 22 is \\boxed{(5 * 3) + 7}."
     )
@@ -60,8 +68,9 @@ def test_every_line_of_a_trace_is_true_and_only_the_last_one_holds_the_target() 
         for line in thoughts:
             match = LINE.fullmatch(line)
             assert match, line
-            left, sign, right, value, rest, reached, verdict = match.groups()
+            left, sign, right, value, rest, target, reached, verdict = match.groups()
             assert evaluate(f"{left} {sign} {right}")[0] == int(value)
+            assert int(target) == puzzle.target
             assert sorted(map(int, (left, right, rest))) == sorted(puzzle.numbers)
             m, r = int(value), int(rest)
             possible = {m + r, abs(m - r), m * r, m / r, r / m}
@@ -80,7 +89,7 @@ def test_every_answer_solves_its_puzzle() -> None:
 
 def test_the_search_meets_several_dead_ends() -> None:
     dead_ends = [countdown.response(puzzle).count(" no\n") for puzzle in countdown.training_puzzles(2000, seed=0)]
-    assert min(dead_ends) >= 1
+    assert (min(dead_ends), max(dead_ends)) == (1, countdown.MOST_DEAD_ENDS)
     assert mean(dead_ends) >= 3
 
 

@@ -30,10 +30,10 @@ module.claim_device(0, 2)
 from reprokit.evaluation.engine import Engine, Request
 from reprokit.recipe.sampling import Sampling
 first, second, tokenizer = map(Path, sys.argv[1:4])
-requests = [
-    Request("b", str(i), 0, [5 + i, 40 + i, 77], Sampling(items=1, samples=1, temperature=t, top_p=0.95, max_tokens=24, seed=3))
-    for i in range(12) for t in (0.0, 1.0)
-]
+def request(i, temperature):
+    sampling = Sampling(items=1, samples=1, temperature=temperature, top_p=0.95, max_tokens=24, seed=3)
+    return Request("b", str(i), 0, [5 + i, 40 + i, 77], sampling)
+requests = [request(i, temperature) for i in range(12) for temperature in (0.0, 1.0)]
 def answers(engine): return [sample.text for sample in engine.generate(requests, "x", Path(sys.argv[4]))]
 engine = Engine(tokenizer, "float32", None)
 engine.load(first)
@@ -54,7 +54,9 @@ def compare(first: Path, second: Path, tokenizer: Path, folder: Path) -> dict:
     command = [sys.executable, "-c", COMPARE, str(first), str(second), str(tokenizer), str(folder / "progress.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT")).removeprefix("RESULT"))
+    return json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("RESULT")).removeprefix("RESULT")
+    )
 
 
 def test_weights_swapped_in_place_give_the_tokens_of_a_fresh_engine(local_run: RunDirectory, tmp_path: Path) -> None:
@@ -141,9 +143,7 @@ def test_interval_is_clustered_by_item() -> None:
 
 
 def sample(item: str, number: int = 0, text: str = "\\boxed{1}", reason: str = "stop") -> Sample:
-    return Sample(
-        item=item, sample=number, seed=0, text=text, prompt_tokens=3, response_tokens=8, finish_reason=reason
-    )
+    return Sample(item=item, sample=number, seed=0, text=text, prompt_tokens=3, response_tokens=8, finish_reason=reason)
 
 
 def test_a_cell_with_missing_samples_is_no_result() -> None:

@@ -54,7 +54,9 @@ def profile(slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def submitted(tiny_recipe: Path, profile: Path, slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def submitted(
+    tiny_recipe: Path, profile: Path, slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of a finished campaign; while it ran, a second launch was tried."""
     folder = tmp_path_factory.mktemp("slurm")
     words = (f"recipe={tiny_recipe}", f"cluster={profile}")
@@ -102,7 +104,9 @@ def test_results_are_collected_and_drawn(submitted: Path) -> None:
     assert results.missing == [] and len(results.records) == 6
     cell = read_json(RunDirectory(submitted / "runs/tiny").result(16, "countdown"), CellResult)
     assert cell.provenance["engines"] == 2
-    assert cell.provenance["slurm"]["SLURM_ARRAY_JOB_ID"] == read_json(submitted / "runs/tiny/jobs.json", dict)["evaluate"]
+    assert (
+        cell.provenance["slurm"]["SLURM_ARRAY_JOB_ID"] == read_json(submitted / "runs/tiny/jobs.json", dict)["evaluate"]
+    )
     assert (submitted / "figures" / "tiny" / "score.pdf").exists()
 
 

@@ -22,9 +22,7 @@ def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     """Cells without a result that was made with the recipe's sampling settings."""
     wanted = {name: msgspec.to_builtins(sampling(recipe.evaluation, name)) for name in recipe.evaluation.benchmarks}
     return [
-        cell
-        for cell in all_cells(recipe)
-        if not is_done(run.result(cell.step, cell.benchmark), wanted[cell.benchmark])
+        cell for cell in all_cells(recipe) if not is_done(run.result(cell.step, cell.benchmark), wanted[cell.benchmark])
     ]
 
 

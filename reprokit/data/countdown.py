@@ -5,11 +5,13 @@ combines two of the numbers, lists what the result makes with the third, and goe
 not among it. Its trace, dead ends included, is the long chain of thought that a model is trained on:
 
     <think>
-    5 + 3 = 8, 7: 15 1 56 no
-    5 - 3 = 2, 7: 9 5 14 no
-    5 * 3 = 15, 7: 22 yes
+    5 + 3 = 8, 7 -> 22: 15 1 56 no
+    5 - 3 = 2, 7 -> 22: 9 5 14 no
+    5 * 3 = 15, 7 -> 22: 22 yes
     </think>
     So 22 is \\boxed{(5 * 3) + 7}.
+
+Every line names the target again: a small model then learns to compare with it within a few hundred steps.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ import hashlib
 import random
 from collections.abc import Iterator
 from functools import cache
-from itertools import permutations
+from itertools import product
 from typing import NamedTuple
 
 from reprokit.data.prompts import BOX_INSTRUCTION
 from reprokit.errors import UserError
 
-NUMBERS = range(2, 21)  # the given numbers, all different
+NUMBERS = range(2, 21)  # the given numbers
 TARGETS = range(10, 61)
 LARGEST = 60  # the search leaves out larger results: fewer facts to learn
-MOST_DEAD_ENDS = 7  # keeps rows short
+MOST_DEAD_ENDS = 7  # keeps rows short; at least one is always met
 HELD_OUT_SHARE = 10  # one puzzle in so many is held out
 
 
@@ -41,6 +43,11 @@ class Puzzle(NamedTuple):
     def key(self) -> str:
         """Name of the puzzle, whatever the order of its numbers."""
         return "-".join(str(number) for number in sorted(self.numbers)) + f"-{self.target}"
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a number is given more than once; training puzzles never do that."""
+        return len(set(self.numbers)) < len(self.numbers)
 
     @property
     def held_out(self) -> bool:
@@ -61,10 +68,13 @@ class Combination(NamedTuple):
 
 
 def combine(first: int, second: int) -> list[Combination]:
-    """All the steps that two positive numbers allow, in the solver's order: sum, difference, product, quotient."""
+    """The steps that two positive numbers allow, in the solver's order: sum, difference, product, quotient."""
     high, low = max(first, second), min(first, second)
-    steps = [Combination(first, "+", second, first + second), Combination(high, "-", low, high - low)]
-    steps.append(Combination(first, "*", second, first * second))
+    steps = [
+        Combination(first, "+", second, first + second),
+        Combination(high, "-", low, high - low),
+        Combination(first, "*", second, first * second),
+    ]
     if low > 1 and high % low == 0:
         steps.append(Combination(high, "/", low, high // low))
     return [step for step in steps if 0 < step.value <= LARGEST]
@@ -90,18 +100,18 @@ def response(puzzle: Puzzle) -> str:
     Raises:
         ValueError: the search finds no solution.
     """
-    lines = []
+    lines = ["<think>"]
     for step, rest, seconds in branches(puzzle.numbers):
         values = [second.value for second in seconds]
         line = f"{step} = {step.value}, {rest} -> {puzzle.target}:"
         if puzzle.target not in values:
-            lines.append(f"{line} {' '.join(map(str, values))} no")
+            lines.append(" ".join([line, *map(str, values), "no"]))
             continue
         hit = values.index(puzzle.target)
-        lines.append(f"{line} {' '.join(map(str, values[: hit + 1]))} yes")
-        answer = _expression(step, seconds[hit])
-        return "<think>\n" + "\n".join(lines) + f"\n</think>\nSo {puzzle.target} is \\boxed{{{answer}}}."
-    raise ValueError(f"no solution of {puzzle}")
+        lines.append(" ".join([line, *map(str, values[: hit + 1]), "yes"]))
+        lines += ["</think>", f"So {puzzle.target} is \\boxed{{{_expression(step, seconds[hit])}}}."]
+        return "\n".join(lines)
+    raise ValueError(f"the search finds no solution of {puzzle}")
 
 
 def _expression(step: Combination, second: Combination) -> str:
@@ -113,9 +123,9 @@ def _expression(step: Combination, second: Combination) -> str:
 
 @cache
 def _pool() -> tuple[Puzzle, ...]:
-    """Every puzzle, in every order of its numbers, whose search meets at least one dead end before it ends."""
+    """Every puzzle, in every order of its numbers, that the search solves after 1 to MOST_DEAD_ENDS dead ends."""
     pool: list[Puzzle] = []
-    for a, b, c in permutations(NUMBERS, 3):
+    for a, b, c in product(NUMBERS, repeat=3):
         tree = [{second.value for second in seconds} for _, _, seconds in branches((a, b, c))]
         reachable = sorted(set().union(*tree[1 : MOST_DEAD_ENDS + 1]) - tree[0])
         pool.extend(Puzzle((a, b, c), target) for target in reachable if target in TARGETS)
@@ -123,26 +133,28 @@ def _pool() -> tuple[Puzzle, ...]:
 
 
 def training_puzzles(count: int, seed: int) -> list[Puzzle]:
-    """`count` different training puzzles in random order (a different order of the numbers makes a different one).
+    """`count` different training puzzles in random order; another order of the numbers is another search.
 
     Raises:
         UserError: there are fewer puzzles than asked for.
     """
-    puzzles = [puzzle for puzzle in _pool() if not puzzle.held_out]
+    puzzles = [puzzle for puzzle in _pool() if not puzzle.held_out and not puzzle.repeats]
     _check_count("training rows", count, len(puzzles))
     random.Random(seed).shuffle(puzzles)
     return puzzles[:count]
 
 
-def held_out_puzzles(count: int, seed: int) -> list[Puzzle]:
+def held_out_puzzles(count: int, seed: int, repeats: bool = False) -> list[Puzzle]:
     """`count` different held-out puzzles, one order of the numbers each; a smaller count gives a prefix.
+
+    With `repeats`, those that give a number more than once, which no training puzzle does.
 
     Raises:
         UserError: there are fewer puzzles than asked for.
     """
     orders: dict[str, list[Puzzle]] = {}
     for puzzle in _pool():
-        if puzzle.held_out:
+        if puzzle.repeats == repeats and (puzzle.held_out or repeats):
             orders.setdefault(puzzle.key, []).append(puzzle)
     _check_count("held-out items", count, len(orders))
     generator = random.Random(seed)

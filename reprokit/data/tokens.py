@@ -1,9 +1,9 @@
 """Rows as token ids, made once and memory-mapped: every rank and every restart reads the same arrays.
 
-    tokens.npy           uint32 [tokens]    prompt and response ids of all rows, one after the other
-    offsets.npy          int64 [rows + 1]   row i is tokens[offsets[i]:offsets[i + 1]]
-    prompt_lengths.npy   int64 [rows]       the loss is on the tokens of a row from here on
-    report.json          counts, lengths, truncation, and the first row as text
+tokens.npy           uint32 [tokens]    prompt and response ids of all rows, one after the other
+offsets.npy          int64 [rows + 1]   row i is tokens[offsets[i]:offsets[i + 1]]
+prompt_lengths.npy   int64 [rows]       the loss is on the tokens of a row from here on
+report.json          counts, lengths, truncation, and the first row as text
 """
 
 from __future__ import annotations

@@ -92,10 +92,14 @@ class Engine:
         gc.collect()
         # Seeded requests crash vLLM on the CPU when a prompt is prefilled in pieces ("CPU Generator does not use
         # offset"); compiling graphs takes longer there than it saves.
-        for_device: dict[str, Any] = {} if torch.cuda.is_available() else {
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,
-        }
+        for_device: dict[str, Any] = (
+            {}
+            if torch.cuda.is_available()
+            else {
+                "enforce_eager": True,
+                "enable_chunked_prefill": False,
+            }
+        )
         self.llm = LLM(model=str(weights), disable_log_stats=True, **for_device, **self.options)
 
     def generate(self, requests: Sequence[Request], description: str, progress: Path) -> list[Sample]:

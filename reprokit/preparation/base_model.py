@@ -62,9 +62,7 @@ def prepare_base(
     if run.manifest(0) is not None:
         return
     if weights is not None:
-        write_json(
-            run.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(weights), revision=model.revision)
-        )
+        write_json(run.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(weights), revision=model.revision))
         return
     from reprokit.training import checkpoints
 

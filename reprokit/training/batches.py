@@ -31,10 +31,15 @@ def global_batches(rows: int, batch_size: int, epochs: int, seed: int) -> Iterat
 
 
 def share_of_rank(batch: np.ndarray, lengths: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """The rows of `batch` that `rank` computes: longest first and dealt out in turn, so that ranks have equal work
-    and neighbours have similar lengths."""
+    """The rows of `batch` (a multiple of `world_size`) that `rank` computes.
+
+    They are dealt out longest first and there and back again (0 1 2 2 1 0 0 1 ...), so that ranks have equal work and
+    the rows of a micro-batch similar lengths.
+    """
     longest_first = batch[np.argsort(-lengths[batch], kind="stable")]
-    return longest_first[rank::world_size]
+    rounds = longest_first.reshape(-1, world_size)
+    rounds[1::2] = rounds[1::2, ::-1]
+    return rounds[:, rank]
 
 
 def collate(dataset: TokenDataset, rows: np.ndarray, pad_id: int) -> MicroBatch:

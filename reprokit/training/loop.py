@@ -70,9 +70,7 @@ def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, prog
     steps_per_epoch = len(steps) // training.epochs
     with ProgressBar(total=len(steps), desc="train", unit="step", disable=rank != 0, path=progress) as bar:
         for index, rows in enumerate(steps):
-            metrics = optimiser_step(
-                deepspeed_engine, dataset, rows, training, index, len(steps), rank, world_size
-            )
+            metrics = optimiser_step(deepspeed_engine, dataset, rows, training, index, len(steps), rank, world_size)
             metrics.epoch = metrics.step / steps_per_epoch
             if rank == 0:
                 append_metrics(run, metrics)

@@ -1,0 +1,179 @@
+"""The command line, the job graph and what is said before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reprokit.campaign.cells import by_step
+from reprokit.campaign.graph import Workspace, plan
+from reprokit.campaign.needs import parameter_count, training_memory_gib
+from reprokit.campaign.run_folder import set_aside_interrupted
+from reprokit.cluster.profile import ClusterProfile
+from reprokit.cluster.profiles import PROFILES, load_profile, profile_names
+from reprokit.errors import UserError
+from reprokit.launch import parse
+from reprokit.recipe import load
+from reprokit.recipe.schema import ModelSection
+from reprokit.records.files import write_json, write_text
+from reprokit.records.result import Cell
+from reprokit.records.run_directory import Manifest, RunDirectory
+from reprokit.stages import STAGES
+from tests.conftest import launch
+
+
+def test_dry_run_for_a_cluster_prints_graph_and_scripts_and_writes_nothing(tmp_path: Path) -> None:
+    done = launch(tmp_path, "recipe=qwen_long_cot", "cluster=h200", "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("#!/bin/bash") == 4
+    for line in (
+        "#SBATCH --array=0-8%9",
+        "#SBATCH --gpus-per-node=8",
+        "#SBATCH --ntasks-per-node=8",
+        "#SBATCH --dependency='afterok:<train>'",
+        "#SBATCH --dependency='afterany:<train>:<evaluate>'",
+        "#SBATCH --kill-on-invalid-dep=yes",
+        "#SBATCH --job-name=train.Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256",
+    ):
+        assert line in done.stdout, line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_launch_path_imports_no_torch() -> None:
+    code = (
+        "import sys; from reprokit.launch import main\n"
+        "assert main(['recipe=qwen_long_cot', 'cluster=h200', 'dry_run=true']) == 0\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'deepspeed', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_recipe_too_large_for_this_machine_says_what_works_here(tmp_path: Path) -> None:
+    started = time.monotonic()
+    refused = launch(tmp_path, "recipe=qwen_long_cot", "cluster=local")
+    assert refused.returncode == 2
+    assert "14.8 billion parameters" in refused.stderr and "no GPU" in refused.stderr
+    assert "recipe=qwen_long_cot cluster=h200 dry_run=true" in refused.stderr
+    assert "recipe=mini cluster=local" in refused.stderr
+    assert time.monotonic() - started < 10  # imports of torch alone would take longer on the machines meant here
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_cluster_it_says_which_one_it_takes(tmp_path: Path) -> None:
+    """No configuration is named, so the Slurm commands, where they are installed, know no cluster."""
+    done = launch(tmp_path, "recipe=mini", "dry_run=true", PATH="/usr/bin:/bin")
+    assert "there is no Slurm here, so cluster=local" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "no recipe given"),
+        (["mini"], "'mini' is not of the form key=value"),
+        (["recipe=mini", "stages=train,evaluat"], "valid are prepare, train, evaluate, collect, figures"),
+        (["recipe=mini", "stages="], "valid are prepare"),
+        (["recipe=mini", "dry_run=maybe"], "valid are true and false"),
+    ],
+)
+def test_bad_words_are_refused(words: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        parse(words)
+
+
+def test_stages_run_in_their_order() -> None:
+    assert parse(["recipe=x", "stages=[evaluate, train]"]).stages == ("train", "evaluate")
+
+
+def test_every_profile_is_valid_and_short() -> None:
+    assert profile_names() == ["default", "dev", "h200", "local"]
+    for name in profile_names():
+        load_profile(name)
+        assert len((PROFILES / f"{name}.yaml").read_text().splitlines()) <= 15
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("partitoin: gpu", "did you mean partition?"),
+        ("train: {nodes: none}", "a whole number"),
+        ("train: {nodes: 0}", "must be positive"),
+        ("gpu_memory_gb: 80\ntrain: {tasks_per_node: 4, gpus_per_node: 8}", "8 GPUs for 4 tasks per node"),
+        ("scheduler: local\ntrain: {nodes: 2}", "this machine is one node"),
+        ("train: {nodes: 2", "YAML syntax"),
+        ("checkpoints_per_element: 0", "must be positive"),
+    ],
+)
+def test_broken_profiles_are_refused_with_file_and_line(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        load_profile(str(path))
+    assert expected in str(refused.value) and "mine.yaml" in str(refused.value)
+
+
+def test_unknown_profile_names_the_valid_ones() -> None:
+    with pytest.raises(UserError, match="valid: default, dev, h200, local"):
+        load_profile("h20")
+
+
+def planned(folder: Path, *stages: str) -> list[str]:
+    recipe = load("mini").recipe
+    jobs = plan(Workspace(folder), recipe, load_profile("h200"), stages or tuple(STAGES), STAGES, False)
+    return [f"{job.name} {len(job.elements)}" for job in jobs]
+
+
+def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
+    assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "collect 1", "figures 1"]
+    assert planned(tmp_path, "evaluate") == ["evaluate 1"]  # of the base: there is no other checkpoint
+    run = Workspace(tmp_path).run("mini")
+    for step in (10, 20):
+        write_json(run.checkpoint(step) / "manifest.json", Manifest(step=step))
+    assert planned(tmp_path, "train") == ["train 1"]
+    assert planned(tmp_path, "evaluate") == ["evaluate 3"]
+    (run.checkpoint(20) / "manifest.json").unlink()  # a checkpoint without its manifest is none
+    assert planned(tmp_path, "evaluate") == ["evaluate 2"]
+
+
+def test_checkpoints_share_an_element_where_the_profile_says_so() -> None:
+    cells = [Cell(step, benchmark) for step in (0, 10, 20) for benchmark in "ab"]
+    groups = by_step(cells, 2)
+    assert [[cell.step for cell in group] for group in groups] == [[0, 0, 10, 10], [20, 20]]
+
+
+def test_what_an_interrupted_training_left_is_kept(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for step in (0, 10):
+        write_json(run.checkpoint(step) / "manifest.json", Manifest(step=step))
+        write_text(run.result(step, "countdown"), str(step))
+    write_text(run.metrics, "metrics")
+    aside = set_aside_interrupted(run)
+    assert aside is not None
+    assert run.manifest(0) and run.result(0, "countdown").read_text() == "0"
+    assert run.manifest(10) is None and not run.result(10, "countdown").exists()
+    kept = RunDirectory(aside)
+    assert kept.manifest(10) and kept.result(10, "countdown").read_text() == "10"
+    assert kept.metrics.read_text() == "metrics"
+    assert set_aside_interrupted(run) is None
+
+
+def test_parameters_are_counted_without_torch(local_run: RunDirectory) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = local_run.checkpoint(0)
+    true_count = AutoModelForCausalLM.from_pretrained(folder).num_parameters()
+    assert parameter_count(ModelSection(name="x", path=str(folder))) == true_count
+    config = load(str(local_run.recipe)).recipe.model
+    assert parameter_count(config) == pytest.approx(true_count, rel=0.02)
+
+
+def test_memory_of_a_14b_model_is_that_of_mixed_precision_adamw() -> None:
+    """18 bytes per parameter: bf16 weights and gradients, fp32 master weights, gradients and two moments."""
+    needed = training_memory_gib(load("qwen_long_cot").recipe)
+    assert needed == pytest.approx(14.8e9 * 18 / 1024**3)
+    assert ClusterProfile().gpu_memory_gb is None

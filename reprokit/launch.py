@@ -114,6 +114,9 @@ def main(words: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error}. What is finished is kept; put this right and give the same command.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
         return 130

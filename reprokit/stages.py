@@ -48,12 +48,15 @@ def evaluate(root: Path, cells: list[Cell]) -> None:
 def collect(root: Path, results: Path) -> None:
     """Write `results/<run>.json` from the result files of the run."""
     from reprokit.campaign.collect import collect as gather_records
+    from reprokit.campaign.collect import keep_fuller
     from reprokit.records.record import write_results
 
     run = RunDirectory(root)
     recipe = load_resolved(run.recipe)
     gathered = gather_records(run, recipe)
-    write_results(results / f"{recipe.name}.json", gathered)
+    path = results / f"{recipe.name}.json"
+    keep_fuller(path, gathered)
+    write_results(path, gathered)
     print(f"{len(gathered.records)} records, {len(gathered.missing)} cells missing")
 
 

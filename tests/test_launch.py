@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reprokit.campaign.cells import by_step
+from reprokit.campaign.cells import by_step, missing_cells, without_checkpoint
+from reprokit.campaign.collect import collect, keep_fuller
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.needs import parameter_count, training_memory_gib
 from reprokit.campaign.run_folder import set_aside_interrupted
@@ -20,6 +21,7 @@ from reprokit.launch import parse
 from reprokit.recipe import load
 from reprokit.recipe.schema import ModelSection
 from reprokit.records.files import write_json, write_text
+from reprokit.records.record import Record, Results, write_results
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import Manifest, RunDirectory
 from reprokit.stages import STAGES
@@ -60,7 +62,7 @@ def test_a_recipe_too_large_for_this_machine_says_what_works_here(tmp_path: Path
     assert refused.returncode == 2
     assert "14.8 billion parameters" in refused.stderr and "no GPU" in refused.stderr
     assert "recipe=qwen_long_cot cluster=h200 dry_run=true" in refused.stderr
-    assert "recipe=mini cluster=local" in refused.stderr
+    assert "-m reprokit.launch recipe=mini cluster=local" in refused.stderr
     assert time.monotonic() - started < 10  # imports of torch alone would take longer on the machines meant here
     assert list(tmp_path.iterdir()) == []
 
@@ -128,16 +130,83 @@ def planned(folder: Path, *stages: str) -> list[str]:
     return [f"{job.name} {len(job.elements)}" for job in jobs]
 
 
+def prepared(folder: Path) -> RunDirectory:
+    """A run folder of the mini recipe as the prepare stage leaves it, without content."""
+    run = Workspace(folder).run("mini")
+    write_json(run.checkpoint(0) / "manifest.json", Manifest(step=0))
+    items = [run.items(name) for name in load("mini").recipe.evaluation.benchmarks]
+    for path in (run.tokenizer / "config.json", run.data / "report.json", *items):
+        write_text(path, "{}")
+    return run
+
+
 def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
     assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "collect 1", "figures 1"]
+    run = prepared(tmp_path)
     assert planned(tmp_path, "evaluate") == ["evaluate 1"]  # of the base: there is no other checkpoint
-    run = Workspace(tmp_path).run("mini")
     for step in (10, 20):
         write_json(run.checkpoint(step) / "manifest.json", Manifest(step=step))
     assert planned(tmp_path, "train") == ["train 1"]
     assert planned(tmp_path, "evaluate") == ["evaluate 3"]
     (run.checkpoint(20) / "manifest.json").unlink()  # a checkpoint without its manifest is none
     assert planned(tmp_path, "evaluate") == ["evaluate 2"]
+
+
+def test_stages_that_need_preparation_ask_for_it(tmp_path: Path) -> None:
+    for stage in ("train", "evaluate"):
+        with pytest.raises(UserError, match=f"add prepare to stages={stage}"):
+            planned(tmp_path, stage)
+    assert planned(tmp_path, "collect") == ["collect 1"]
+
+
+def test_a_finished_training_is_not_repeated_for_removed_checkpoints(tmp_path: Path) -> None:
+    """People remove large checkpoints after they have been evaluated."""
+    run = prepared(tmp_path)
+    write_json(run.training_complete, {"steps": 640})
+    write_json(run.checkpoint(640) / "manifest.json", Manifest(step=640))
+    assert planned(tmp_path) == ["prepare 1", "evaluate 2", "collect 1", "figures 1"]  # of steps 0 and 640
+    lost = without_checkpoint(run, missing_cells(run, load("mini").recipe))
+    assert {cell.step for cell in lost} == {10, 20, 40, 80, 160, 320, 480}
+
+
+def test_an_interrupted_training_is_planned_with_all_its_cells(tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    write_json(run.checkpoint(10) / "manifest.json", Manifest(step=10))
+    assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "collect 1", "figures 1"]
+
+
+def test_a_damaged_result_counts_as_missing(tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    write_text(run.result(0, "countdown"), '{"step": 0, "bench')
+    recipe = load("mini").recipe
+    assert Cell(0, "countdown") in missing_cells(run, recipe)
+    assert collect(run, recipe).records == []
+
+
+def test_a_partial_run_does_not_replace_fuller_results(tmp_path: Path) -> None:
+    partial = collect(prepared(tmp_path), load("mini").recipe)
+    record = Record(run="mini", model="m", step=0, benchmark="b", metric="m", value=1.0, unit="%", origin="measured")
+    path = tmp_path / "results" / "mini.json"
+    keep_fuller(path, partial)
+    write_results(path, Results(run="mini", records=[record]))
+    with pytest.raises(UserError, match="left as it is"):
+        keep_fuller(path, partial)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"), [("results/mini.json", "mini.json is damaged"), ("runs", "Not a directory")]
+)
+def test_a_damaged_workspace_is_a_clear_error(tmp_path: Path, damage: str, expected: str) -> None:
+    write_text(tmp_path / damage, "{")
+    said = launch(tmp_path, "recipe=mini", "cluster=local", "stages=collect")
+    assert "Traceback" not in said.stderr
+    assert said.returncode == 2 and expected in said.stderr, said.stdout + said.stderr
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_before_the_queue(tmp_path: Path) -> None:
+    words = ("recipe=qwen_long_cot", "cluster=h200", "dry_run=true", "training.global_batch_size=255")
+    refused = launch(tmp_path, *words)
+    assert refused.returncode == 2 and "choose a multiple of 8" in refused.stderr
 
 
 def test_checkpoints_share_an_element_where_the_profile_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from reprokit.records.files import read_json
 from reprokit.records.record import read_results
 from reprokit.records.result import CellResult
-from reprokit.records.run_directory import RunDirectory
+from reprokit.records.run_directory import RunDirectory, SubmittedJobs
 from tests.conftest import launch
 
 PATIENCE_SECONDS = 600
@@ -27,8 +28,6 @@ collect: {{hours: 0.1}}
 
 
 def command(environment: dict[str, str], *words: str) -> str:
-    import os
-
     done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -39,7 +38,7 @@ def accounted(environment: dict[str, str], job_id: str) -> list[list[str]]:
     return [line.split("|") for line in shown.splitlines()]
 
 
-def wait_until_gone(environment: dict[str, str], job_ids: list[str]) -> None:
+def wait_until_gone(environment: dict[str, str]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while waiting := command(environment, "squeue", "-h", "-o", "%i %T %r").strip():
         assert time.monotonic() < deadline, waiting
@@ -62,19 +61,19 @@ def submitted(
     words = (f"recipe={tiny_recipe}", f"cluster={profile}")
     first = launch(folder, *words)
     assert first.returncode == 0, first.stdout + first.stderr
-    ids = read_json(folder / "runs/tiny/jobs.json", dict[str, str])
+    ids = read_json(folder / "runs/tiny/jobs.json", SubmittedJobs).ids
     assert all(f"{word} " in first.stdout for word in ("squeue", "scancel")) and ids["train"] in first.stdout
     second = launch(folder, *words)
     assert second.returncode == 0 and "already at work" in second.stdout, second.stdout + second.stderr
-    assert read_json(folder / "runs/tiny/jobs.json", dict[str, str]) == ids
-    wait_until_gone(slurm, list(ids.values()))
+    assert read_json(folder / "runs/tiny/jobs.json", SubmittedJobs).ids == ids
+    wait_until_gone(slurm)
     return folder
 
 
 def test_training_took_two_nodes_and_every_checkpoint_had_its_array_element(
     submitted: Path, slurm: dict[str, str]
 ) -> None:
-    ids = read_json(submitted / "runs/tiny/jobs.json", dict[str, str])
+    ids = read_json(submitted / "runs/tiny/jobs.json", SubmittedJobs).ids
     expected = [
         ("train", [[ids["train"], "COMPLETED", "2"]]),
         ("evaluate", [[f"{ids['evaluate']}_{element}", "COMPLETED", "2"] for element in range(3)]),
@@ -102,11 +101,10 @@ def test_two_nodes_trained_what_two_local_processes_train(submitted: Path, local
 def test_results_are_collected_and_drawn(submitted: Path) -> None:
     results = read_results(submitted / "results" / "tiny.json")
     assert results.missing == [] and len(results.records) == 6
+    ids = read_json(submitted / "runs/tiny/jobs.json", SubmittedJobs).ids
     cell = read_json(RunDirectory(submitted / "runs/tiny").result(16, "countdown"), CellResult)
     assert cell.provenance["engines"] == 2
-    assert (
-        cell.provenance["slurm"]["SLURM_ARRAY_JOB_ID"] == read_json(submitted / "runs/tiny/jobs.json", dict)["evaluate"]
-    )
+    assert cell.provenance["slurm"]["SLURM_ARRAY_JOB_ID"] == ids["evaluate"]
     assert (submitted / "figures" / "tiny" / "score.pdf").exists()
 
 
@@ -118,15 +116,18 @@ def test_launch_after_the_end_submits_nothing(submitted: Path, tiny_recipe: Path
 def test_a_failed_training_leaves_nothing_pending(
     tiny_recipe: Path, profile: Path, slurm: dict[str, str], tmp_path: Path
 ) -> None:
-    """Three rows per batch cannot be shared by two ranks: the array is cancelled, collection says what is missing."""
-    words = (f"recipe={tiny_recipe}", f"cluster={profile}", "training.global_batch_size=3", "data.rows=12")
-    done = launch(tmp_path, *words, "training.micro_batch_size=1", "training.checkpoint_steps=[4]")
+    """Tokens that are gone stop both ranks: the array is cancelled, and collection says what is missing."""
+    words = (f"recipe={tiny_recipe}", f"cluster={profile}")
+    prepared = launch(tmp_path, f"recipe={tiny_recipe}", "cluster=local", "stages=prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    (tmp_path / "runs/tiny/data/tokens.npy").unlink()
+    done = launch(tmp_path, *words, "stages=train,evaluate,collect,figures")
     assert done.returncode == 0, done.stdout + done.stderr
-    wait_until_gone(slurm, [])
-    log = "".join(path.read_text() for path in (tmp_path / "runs/tiny/logs/train").glob("*_log.out"))
-    assert "cannot be shared equally among 2 ranks" in log
+    wait_until_gone(slurm)
+    log = "".join(path.read_text() for path in (tmp_path / "runs/tiny/logs").glob("*/train/*_log.out"))
+    assert "tokens.npy" in log
     results = read_results(tmp_path / "results" / "tiny.json")
-    assert results.records == [] and len(results.missing) == 4
+    assert results.records == [] and len(results.missing) == 6
 
 
 def test_a_refused_job_is_a_clear_error(tiny_recipe: Path, profile: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from reprokit.recipe import evaluated_steps
 from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import Recipe
 from reprokit.records.result import Cell, is_done
@@ -14,8 +15,7 @@ from reprokit.records.run_directory import RunDirectory
 
 def all_cells(recipe: Recipe) -> list[Cell]:
     """Every cell that the recipe asks for, in order of steps; step 0 is the base."""
-    steps = [0, *recipe.training.checkpoint_steps]
-    return [Cell(step, benchmark) for step in steps for benchmark in recipe.evaluation.benchmarks]
+    return [Cell(step, benchmark) for step in evaluated_steps(recipe) for benchmark in recipe.evaluation.benchmarks]
 
 
 def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
@@ -26,9 +26,10 @@ def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     ]
 
 
-def missing_checkpoints(run: RunDirectory, recipe: Recipe) -> list[int]:
-    """Steps of the recipe that have no complete checkpoint."""
-    return [step for step in recipe.training.checkpoint_steps if run.manifest(step) is None]
+def without_checkpoint(run: RunDirectory, cells: Sequence[Cell]) -> list[Cell]:
+    """Those of the cells that cannot be evaluated: the checkpoint is not there or not complete."""
+    gone = {step for step in {cell.step for cell in cells} if run.manifest(step) is None}
+    return [cell for cell in cells if cell.step in gone]
 
 
 def by_step(cells: Sequence[Cell], steps_per_group: int) -> list[list[Cell]]:

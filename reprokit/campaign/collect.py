@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from reprokit.campaign.cells import all_cells, missing_cells
+from reprokit.errors import UserError
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import read_json
-from reprokit.records.record import MissingCell, Record, Results
+from reprokit.records.record import MissingCell, Record, Results, read_results
 from reprokit.records.result import CellResult
 from reprokit.records.run_directory import RunDirectory
 
@@ -15,8 +17,7 @@ from reprokit.records.run_directory import RunDirectory
 def collect(run: RunDirectory, recipe: Recipe) -> Results:
     """Records of every finished cell; cells that are missing are listed, never left out in silence.
 
-    Raises:
-        ValueError: a result file is damaged; the message names it.
+    A damaged result file counts as missing.
     """
     missing = missing_cells(run, recipe)
     provenance: dict[str, dict[str, Any]] = {}
@@ -34,6 +35,19 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
         missing=[MissingCell(step=cell.step, benchmark=cell.benchmark) for cell in missing],
         provenance=provenance,
     )
+
+
+def keep_fuller(path: Path, gathered: Results) -> None:
+    """Raises UserError rather than let a partial run replace a results file that has more."""
+    if not gathered.missing or not path.exists():
+        return
+    there = len(read_results(path).records)
+    if there > len(gathered.records):
+        raise UserError(
+            f"{path} holds {there} records, the run folder only {len(gathered.records)} so far, with "
+            f"{len(gathered.missing)} cells missing: the file is left as it is. Launch again to fill them in, or move "
+            "the file away to collect what there is."
+        )
 
 
 def _key_of(known: dict[str, dict[str, Any]], made_by: dict[str, Any]) -> str:

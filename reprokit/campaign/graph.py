@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprokit.campaign.cells import by_step, missing_cells, missing_checkpoints
+from reprokit.campaign.cells import all_cells, by_step, missing_cells, without_checkpoint
 from reprokit.campaign.collect import collect
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
+from reprokit.errors import UserError
 from reprokit.recipe.schema import Recipe
+from reprokit.records.files import DamagedFileError
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
@@ -51,6 +53,9 @@ def plan(
         stages: the stages that may run.
         functions: what each stage calls.
         figures_current: whether the figures were drawn from the results as they are now.
+
+    Raises:
+        UserError: a stage needs what the prepare stage makes, and `stages` leaves that out.
     """
     run = workspace.run(recipe.name)
     jobs: list[Job] = []
@@ -58,8 +63,10 @@ def plan(
     def add(name: str, elements: tuple[tuple[Any, ...], ...], resources: Resources, **options: Any) -> None:
         jobs.append(Job(recipe.name, name, functions[name], elements, resources, **options))
 
-    to_train = missing_checkpoints(run, recipe) if "train" in stages else []
-    cells = _cells_to_evaluate(run, recipe, bool(to_train)) if "evaluate" in stages else []
+    to_train = "train" in stages and not run.training_complete.exists()
+    cells = _cells_to_evaluate(run, recipe, to_train) if "evaluate" in stages else []
+    if (to_train or cells) and "prepare" not in stages and not run.is_prepared(recipe.evaluation.benchmarks):
+        raise UserError(f"run {recipe.name} is not prepared yet: add prepare to stages={','.join(stages)}")
     if "prepare" in stages and (to_train or cells):
         add("prepare", ((run.root,),), HERE, description="base model, tokenizer, tokens, problems")
     if to_train:
@@ -80,12 +87,12 @@ def plan(
 
 
 def _cells_to_evaluate(run: RunDirectory, recipe: Recipe, training_planned: bool) -> list[Cell]:
-    """Missing cells whose checkpoint is there or will be."""
-    return [
-        cell
-        for cell in missing_cells(run, recipe)
-        if cell.step == 0 or training_planned or run.manifest(cell.step) is not None
-    ]
+    """Missing cells whose checkpoint is there or will be; a training makes all but the base anew."""
+    if training_planned and run.has_trained():
+        return [cell for cell in all_cells(recipe) if cell.step > 0 or cell in missing_cells(run, recipe)]
+    missing = missing_cells(run, recipe)
+    gone = [] if training_planned else [cell for cell in without_checkpoint(run, missing) if cell.step > 0]
+    return [cell for cell in missing if cell not in gone]
 
 
 def _describe(cells: Sequence[Cell]) -> str:
@@ -100,4 +107,7 @@ def _steps(steps: Sequence[int]) -> str:
 def _is_collected(workspace: Workspace, recipe: Recipe) -> bool:
     """Whether `results/<run>.json` says what the run folder says."""
     path = workspace.results / f"{recipe.name}.json"
-    return path.exists() and read_results(path) == collect(workspace.run(recipe.name), recipe)
+    try:
+        return path.exists() and read_results(path) == collect(workspace.run(recipe.name), recipe)
+    except DamagedFileError:
+        return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reprokit.campaign import needs, report
+from reprokit.campaign.cells import missing_cells, without_checkpoint
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.monitor import Monitor
 from reprokit.campaign.run_folder import describe_conflict, set_aside_interrupted, write_recipe
@@ -21,7 +24,7 @@ from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe
 from reprokit.records.files import read_json, write_json
-from reprokit.records.run_directory import RunDirectory
+from reprokit.records.run_directory import RunDirectory, SubmittedJobs
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,15 @@ class Campaign:
 
 
 def dry_run(campaign: Campaign, console: Console) -> None:
-    """Print the job graph, resources and batch scripts; writes and submits nothing."""
-    _check_fits(campaign)
-    report.print_plan(campaign.loaded.recipe, campaign.missing_jobs(), campaign.cluster, campaign.profile, console)
-    report.print_scripts(campaign.missing_jobs(), campaign.profile, campaign.run.logs, console)
+    """Print the job graph, resources and batch scripts; writes and submits nothing.
+
+    Raises:
+        UserError: as `launch`, for what can be told without asking Slurm.
+    """
+    jobs = campaign.missing_jobs()
+    _check_recipe(campaign, jobs)
+    _print_plan(campaign, jobs, console)
+    report.print_scripts(jobs, campaign.profile, campaign.run.logs, console)
 
 
 def launch(campaign: Campaign, console: Console) -> None:
@@ -59,44 +67,68 @@ def launch(campaign: Campaign, console: Console) -> None:
 
     Raises:
         UserError: the machine or cluster does not fit, the run folder belongs to another recipe, another launch is
-            at work, a job failed, or Slurm refused one.
+            at work, a job failed, or Slurm refused one or does not answer.
     """
-    _check_fits(campaign)
+    _check_recipe(campaign, campaign.missing_jobs())
     _check_scheduler(campaign)
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with _locked(campaign.run):
-        if running := _active_jobs(campaign.run):
-            report.print_running(campaign.run, running, console)
-            return
-        if conflict := describe_conflict(campaign.run, campaign.loaded.recipe):
-            raise UserError(conflict)
         jobs = campaign.missing_jobs()
         if not jobs:
             report.print_nothing_to_do(campaign.workspace, campaign.run, campaign.loaded.recipe, console)
             return
+        if running := _active_jobs(campaign.run):
+            report.print_running(campaign.run, running, console)
+            return
         write_recipe(campaign.run, campaign.loaded)
-        report.print_plan(campaign.loaded.recipe, jobs, campaign.cluster, campaign.profile, console)
-        if any(job.name == "train" for job in jobs) and (kept := set_aside_interrupted(campaign.run)):
-            console.print(f"An interrupted training was found; training starts again and what it left is in {kept}")
-            jobs = campaign.missing_jobs()
+        _print_plan(campaign, jobs, console)
+        if _trains(jobs):
+            set_aside_interrupted(campaign.run)
         _start(campaign, jobs, console)
 
 
 def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
+    run = campaign.run
+    logs = run.logs / time.strftime("%Y%m%d-%H%M%S")  # ids of jobs and processes come again: never share a folder
     on_slurm = campaign.profile.scheduler is Scheduler.slurm
     here = [job for job in jobs if job.name == "prepare" or not on_slurm]
     for job in here:
-        with Monitor(console, job.name, campaign.run.progress(job.name)) as monitor:
-            local.run(job, campaign.run.logs, monitor.refresh)
-    if on_slurm:
-        ids = slurm.submit([job for job in jobs if job not in here], campaign.profile, campaign.run.logs)
-        write_json(campaign.run.jobs, ids)
-        report.print_submitted(campaign.run, ids, campaign.profile, console)
-    else:
-        report.print_finished(campaign.workspace, campaign.run, campaign.loaded.recipe, console)
+        with Monitor(console, job.name, run.progress(job.name)) as monitor:
+            local.run(job, logs, monitor.refresh)
+    if not on_slurm:
+        report.print_finished(campaign.workspace, run, campaign.loaded.recipe, console)
+        return
+    configuration = campaign.profile.environment.get("SLURM_CONF")
+
+    def remember(ids: dict[str, str]) -> None:
+        write_json(run.jobs, SubmittedJobs(cluster=campaign.cluster, slurm_conf=configuration, ids=ids))
+
+    ids = slurm.submit([job for job in jobs if job not in here], campaign.profile, logs, remember)
+    report.print_submitted(logs, ids, campaign.profile, console)
 
 
-def _check_fits(campaign: Campaign) -> None:
+def _print_plan(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
+    recipe = campaign.loaded.recipe
+    report.print_plan(recipe, jobs, campaign.cluster, campaign.profile, console)
+    if _trains(jobs) and campaign.run.has_trained():
+        console.print(
+            "A training that did not reach its end is here: training starts again from step 0, and what it left is "
+            f"kept in {campaign.run.root}/interrupted_NN"
+        )
+    elif "evaluate" in campaign.stages and not _trains(jobs):
+        report.print_lost(without_checkpoint(campaign.run, missing_cells(campaign.run, recipe)), console)
+
+
+def _trains(jobs: Sequence[Job]) -> bool:
+    return any(job.name == "train" for job in jobs)
+
+
+def _check_recipe(campaign: Campaign, jobs: Sequence[Job]) -> None:
+    """Raises UserError when the run folder has another recipe, or training fits neither machine nor ranks."""
+    if conflict := describe_conflict(campaign.run, campaign.loaded.recipe):
+        raise UserError(conflict)
+    if not _trains(jobs):
+        return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / needs.GIB
     try:
         needs.check_fits(campaign.loaded.recipe, campaign.profile, campaign.cluster, memory)
@@ -104,6 +136,7 @@ def _check_fits(campaign: Campaign) -> None:
         if campaign.profile.scheduler is Scheduler.slurm:
             raise UserError(f"{error}\nGive the training more nodes (train.nodes) in the cluster profile.") from error
         raise UserError(f"{error}\n{_what_works_here(campaign)}") from error
+    needs.check_shares(campaign.loaded.recipe, campaign.profile, campaign.cluster)
 
 
 def _check_scheduler(campaign: Campaign) -> None:
@@ -123,20 +156,32 @@ def _check_scheduler(campaign: Campaign) -> None:
 
 def _what_works_here(campaign: Campaign) -> str:
     cluster = campaign.cluster if campaign.profile.scheduler is Scheduler.slurm else "h200"
+    here = Path(sys.executable)
+    python = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     return (
         "What works here, the plan for a cluster and the whole way with a tiny model:\n"
-        f"  python -m reprokit.launch {campaign.command} cluster={cluster} dry_run=true\n"
-        "  python -m reprokit.launch recipe=mini cluster=local"
+        f"  {python} -m reprokit.launch {campaign.command} cluster={cluster} dry_run=true\n"
+        f"  {python} -m reprokit.launch recipe=mini cluster=local"
     )
 
 
 def _active_jobs(run: RunDirectory) -> dict[str, str]:
-    """Jobs of an earlier launch that wait or run: stage and id -> Slurm state."""
-    if not run.jobs.exists() or not slurm.available():
+    """Jobs of an earlier launch that wait or run: stage and id -> Slurm state.
+
+    Raises:
+        UserError: it cannot be told whether they do.
+    """
+    if not run.jobs.exists():
         return {}
-    ids = read_json(run.jobs, dict[str, str])
-    states = slurm.active(list(ids.values()))
-    return {f"{name} {job_id}": states[job_id] for name, job_id in ids.items() if job_id in states}
+    submitted = read_json(run.jobs, SubmittedJobs)
+    try:
+        states = slurm.active(list(submitted.ids.values()), submitted.slurm_conf)
+    except UserError as error:
+        raise UserError(
+            f"jobs of run {run.root.name} were submitted with cluster={submitted.cluster} before. {error}\n"
+            f"If you know that they are gone, remove {run.jobs}."
+        ) from error
+    return {f"{name} {job_id}": states[job_id] for name, job_id in submitted.ids.items() if job_id in states}
 
 
 @contextmanager

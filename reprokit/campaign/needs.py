@@ -13,7 +13,7 @@ from reprokit.errors import UserError
 from reprokit.recipe.schema import ModelSection, Precision, Recipe
 
 GIB = 1024**3
-# Parameters, gradients and the two AdamW moments in fp32, plus a bf16 copy of parameters and gradients.
+# Parameters, gradients and the two AdamW moments in fp32, with bf16 a copy of the parameters besides.
 BYTES_PER_PARAMETER = {Precision.fp32: 16, Precision.bf16: 18}
 CHECKPOINT_BYTES = {Precision.fp32: 4, Precision.bf16: 2}
 
@@ -87,13 +87,23 @@ def check_fits(recipe: Recipe, profile: ClusterProfile, where: str, here_gib: fl
         gpus = profile.train.nodes * profile.train.gpus_per_node
         there, what = gpus * profile.gpu_memory_gb, f"{gpus} GPUs of {profile.gpu_memory_gb:g} GB"
     else:
-        there, what = here_gib, f"no GPU, {here_gib:.0f} GB of memory"
+        there, what = here_gib, f"no GPU, {here_gib:.0f} GiB of memory"
     if needed <= there:
         return
-    count = (parameter_count(recipe.model) or 0) / 1e9
+    count = (parameter_count(recipe.model) or 0) / 1e9  # as model cards count
     raise UserError(
         f"recipe {recipe.name} does not fit.\n"
-        f"  It needs: {count:.3g} billion parameters in full fine-tuning with AdamW take about {needed:,.0f} GB over "
+        f"  It needs: {count:.3g} billion parameters in full fine-tuning with AdamW take about {needed:,.0f} GiB over "
         f"all ranks, and activations on top.\n"
         f"  cluster={where} has: {what}."
     )
+
+
+def check_shares(recipe: Recipe, profile: ClusterProfile, where: str) -> None:
+    """Raises UserError when the ranks of the profile cannot share the global batch equally."""
+    ranks, batch = profile.train.tasks, recipe.training.global_batch_size
+    if batch % ranks:
+        raise UserError(
+            f"training.global_batch_size={batch} cannot be shared equally among the {ranks} ranks of cluster={where}; "
+            f"choose a multiple of {ranks}, or another train.nodes or train.tasks_per_node in the profile"
+        )

@@ -15,6 +15,7 @@ from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.recipe.schema import Recipe
 from reprokit.records.record import read_results
+from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
 
 
@@ -70,11 +71,21 @@ def print_scripts(jobs: Sequence[Job], profile: ClusterProfile, logs: Path, cons
     console.print("dry run: nothing was written or submitted")
 
 
-def print_submitted(run: RunDirectory, ids: Mapping[str, str], profile: ClusterProfile, console: Console) -> None:
+def print_lost(lost: Sequence[Cell], console: Console) -> None:
+    """Cells that nobody can evaluate any more."""
+    if lost:
+        steps = ", ".join(str(step) for step in sorted({cell.step for cell in lost}))
+        console.print(
+            f"{len(lost)} cells stay missing: the checkpoints of steps {steps} were removed after the training. "
+            "To have them again, train under another name."
+        )
+
+
+def print_submitted(logs: Path, ids: Mapping[str, str], profile: ClusterProfile, console: Console) -> None:
     """Job ids, and how to watch and cancel them."""
     table = Table("job", "Slurm id", "logs", box=None, header_style="bold")
     for name, job_id in ids.items():
-        table.add_row(name, job_id, f"{run.logs / name}/")
+        table.add_row(name, job_id, f"{logs / name}/")
     console.print(table)
     prefix = "".join(f"{name}={value} " for name, value in profile.environment.items())
     joined = ",".join(ids.values())
@@ -110,4 +121,4 @@ def print_finished(workspace: Workspace, run: RunDirectory, recipe: Recipe, cons
             console.print(f"{len(results.missing)} cells are missing; launch again to fill them in")
     console.print(f"run folder: {run.root}", soft_wrap=True, highlight=False)
     console.print(f"results:    {path}", soft_wrap=True, highlight=False)
-    console.print(f"figures:    {workspace.figures}", soft_wrap=True, highlight=False)
+    console.print(f"figures:    {workspace.figures / recipe.name}", soft_wrap=True, highlight=False)

@@ -50,14 +50,14 @@ def set_aside_interrupted(run: RunDirectory) -> Path | None:
 
     Returns the folder, None if there was nothing.
     """
-    trained = [path for path in sorted((run.root / "checkpoints").glob("step_*")) if path != run.checkpoint(0)]
-    if not trained:
+    if not run.has_trained():
         return None
     number = len(list(run.root.glob("interrupted_*"))) + 1
     aside = run.root / f"interrupted_{number:02d}"
-    base_cells = run.cell(0, "").name
-    evaluated = [path for path in sorted((run.root / "evaluation").glob("step_*")) if path.name != base_cells]
-    for path in [*trained, *evaluated, run.metrics.parent]:
+    base = run.checkpoint(0).name
+    # Results go first: cut off half-way, none is left that a new training's checkpoints would be credited with.
+    left = [path for kind in ("evaluation", "checkpoints") for path in sorted((run.root / kind).glob("step_*"))]
+    for path in [*(path for path in left if path.name != base), run.metrics.parent]:
         if path.exists():
             target = aside / path.relative_to(run.root)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ class Resources:
     cpus_per_task: int = 1
     memory_gb: Optional[float] = None  # per node; default: the cluster's
     hours: float = 1.0
+    partition: Optional[str] = None  # default: that of the profile
 
     @property
     def tasks(self) -> int:

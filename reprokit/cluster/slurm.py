@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,17 @@ def sbatch_text(job: Job, profile: ClusterProfile, logs: Path, dependency: str |
     return executor._make_submission_file_text(executor._submitit_command_str, uid="")
 
 
-def submit(jobs: Sequence[Job], profile: ClusterProfile, logs: Path) -> dict[str, str]:
+def submit(
+    jobs: Sequence[Job], profile: ClusterProfile, logs: Path, remember: Callable[[dict[str, str]], None]
+) -> dict[str, str]:
     """Submit all jobs with their dependencies; returns the Slurm id of each, by name.
 
+    `remember` is called with the ids so far after each submission.
+
     Raises:
-        UserError: sbatch refused a job; what was submitted before it is cancelled.
+        UserError: sbatch refused a job.
+
+    Whatever goes wrong, the jobs that were submitted before it are cancelled: none is left that nobody knows of.
     """
     ids: dict[str, str] = {}
     try:
@@ -58,9 +64,12 @@ def submit(jobs: Sequence[Job], profile: ClusterProfile, logs: Path) -> dict[str
             executor.update_parameters(**_parameters(job, profile, dependency_of(job, ids)))
             submitted = executor.map_array(job.function, *zip(*job.elements, strict=True))
             ids[job.name] = submitted[0].job_id.split("_")[0]
-    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+            remember(ids)
+    except BaseException as error:
         if ids:
             subprocess.run(["scancel", *ids.values()], check=False)
+        if not isinstance(error, (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError)):
+            raise
         said = str(error.__cause__ or error)
         raise UserError(
             f"Slurm refused job {job.name}; nothing was left submitted. It said:\n{said}\n"
@@ -77,13 +86,27 @@ def dependency_of(job: Job, ids: dict[str, str]) -> str | None:
     return ("afterok:" if job.needs_success else "afterany:") + ":".join(waits_for)
 
 
-def active(job_ids: Sequence[str]) -> dict[str, str]:
-    """Those of the jobs that wait or run, with their Slurm state; needs no accounting database."""
+def active(job_ids: Sequence[str], configuration: str | None) -> dict[str, str]:
+    """Those of the jobs that wait or run, with their Slurm state; needs no accounting database.
+
+    `configuration` is the SLURM_CONF they were submitted with, if one was named; a cluster whose file is gone is gone.
+
+    Raises:
+        UserError: Slurm does not answer: whether they run is not known.
+    """
+    if configuration is not None and not Path(configuration).exists():
+        return {}
+    if shutil.which("squeue") is None:
+        raise UserError("This machine has no squeue to ask whether they still run.")
+    named = {} if configuration is None else {"SLURM_CONF": configuration}
     states = {}
     for job_id in job_ids:
         # One call per job: squeue fails for all when one of several ids has been purged.
-        shown = subprocess.run(["squeue", "-h", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
-        if shown.returncode == 0 and shown.stdout.strip():
+        asked = ["squeue", "-h", "-j", job_id, "-o", "%T"]
+        shown = subprocess.run(asked, capture_output=True, text=True, env={**os.environ, **named})
+        if shown.returncode and "Invalid job id" not in shown.stderr:
+            raise UserError(f"Slurm does not say whether job {job_id} still runs: {shown.stderr.strip()}")
+        if shown.stdout.strip():
             states[job_id] = ",".join(sorted(set(shown.stdout.split())))
     return states
 
@@ -96,7 +119,7 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
     # Since Slurm 22.05 srun does not take --cpus-per-task from the batch job: it would get one core.
     exports.append(f"export SRUN_CPUS_PER_TASK={cpus}")
     given = {
-        "partition": profile.partition,
+        "partition": resources.partition or profile.partition,
         "account": profile.account,
         "qos": profile.qos,
         "constraint": profile.constraint,
@@ -114,6 +137,8 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
         "cpus_per_task": cpus,
         "array_parallelism": profile.max_parallel,
         "stderr_to_stdout": True,
+        # Tasks of a job wait for each other: one that dies must end them all.
+        "srun_args": ["--kill-on-bad-exit=1"],
         "setup": [*exports, *profile.setup],
         # A job whose dependency failed must not wait for ever.
         "additional_parameters": {"kill-on-invalid-dep": "yes"},

@@ -88,8 +88,10 @@ class Engine:
         import torch
         from vllm import LLM
 
-        self.llm = None
-        gc.collect()
+        if self.llm is not None:
+            self.llm.llm_engine.engine_core.shutdown()
+            self.llm = None
+            gc.collect()
         # Seeded requests crash vLLM on the CPU when a prompt is prefilled in pieces ("CPU Generator does not use
         # offset"); compiling graphs takes longer there than it saves.
         for_device: dict[str, Any] = (
@@ -102,7 +104,7 @@ class Engine:
         )
         self.llm = LLM(model=str(weights), disable_log_stats=True, **for_device, **self.options)
 
-    def generate(self, requests: Sequence[Request], description: str, progress: Path) -> list[Sample]:
+    def generate(self, requests: Sequence[Request], description: str, progress: Path | None) -> list[Sample]:
         """Draw every request; the order of the result is that of the requests."""
         from vllm import SamplingParams
 
@@ -122,7 +124,7 @@ class Engine:
         return [_sample(request, output) for request, output in zip(requests, outputs, strict=True)]
 
 
-def _bar(*arguments: Any, path: Path, description: str, **options: Any) -> ProgressBar:
+def _bar(*arguments: Any, path: Path | None, description: str, **options: Any) -> ProgressBar:
     """vLLM names its bars after its own stages and formats their postfix for long lines."""
     return ProgressBar(*arguments, path=path, **{**options, "desc": description})
 

@@ -15,13 +15,12 @@ from reprokit.errors import UserError
 from reprokit.evaluation.engine import Engine, Request
 from reprokit.evaluation.scoring import finish_cell
 from reprokit.recipe.sampling import Sampling, sampling
-from reprokit.recipe.schema import Precision, Recipe
+from reprokit.recipe.schema import Recipe
 from reprokit.records import provenance
 from reprokit.records.files import read_json_lines, write_json_lines
 from reprokit.records.result import Cell, Sample, is_done
 from reprokit.records.run_directory import RunDirectory
 
-DTYPES = {Precision.bf16: "bfloat16", Precision.fp32: "float32"}
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 6 * 3600
 
@@ -40,7 +39,7 @@ def evaluate(run: RunDirectory, recipe: Recipe, cells: Sequence[Cell], share: Sh
     Cells that are done are passed over, so that a restarted job repeats only what was lost. All benchmarks of a
     checkpoint are generated together: the engine stays full until the last long response of all of them.
     """
-    engine = Engine(run.tokenizer, DTYPES[recipe.training.precision], recipe.evaluation.max_model_length)
+    engine = Engine(run.tokenizer, recipe.training.precision.dtype, recipe.evaluation.max_model_length)
     for step in sorted({cell.step for cell in cells}):
         tasks = [_task(run, recipe, cell) for cell in cells if cell.step == step]
         missing = [task for task in tasks if not is_done(run.result(step, task.benchmark), task.settings)]
@@ -75,7 +74,7 @@ def _generate(
     """Write this worker's share of the samples of every benchmark."""
     requests = [request for task in tasks for request in _requests(run.tokenizer, task)[share.rank :: share.world_size]]
     engine.load(run.weights(step))
-    samples = engine.generate(requests, f"evaluate step {step}", progress)
+    samples = engine.generate(requests, f"evaluate step {step}", progress if share.rank == 0 else None)
     for task in tasks:
         of_task = [
             sample for request, sample in zip(requests, samples, strict=True) if request.benchmark == task.benchmark

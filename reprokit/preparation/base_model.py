@@ -51,7 +51,10 @@ def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | No
             raise UserError(f"no tokenizer could be loaded from {source}: {error}\nSet model.tokenizer.") from error
     if model.chat_template is not None:
         tokenizer.chat_template = Path(model.chat_template).read_text()
-    tokenizer.save_pretrained(run.tokenizer)
+    aside = run.tokenizer.with_name(".tokenizer.partial")
+    tokenizer.save_pretrained(aside)
+    shutil.rmtree(run.tokenizer, ignore_errors=True)
+    os.replace(aside, run.tokenizer)
     return tokenizer
 
 
@@ -84,8 +87,6 @@ def random_model(model: ModelSection, precision: Precision, tokenizer: Any) -> A
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from reprokit.training.engine import DTYPES
-
     fields = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
@@ -96,7 +97,7 @@ def random_model(model: ModelSection, precision: Precision, tokenizer: Any) -> A
     torch.manual_seed(model.seed)
     try:
         config = AutoConfig.for_model(**fields)
-        return AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision])
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, precision.dtype))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"model.config={model.config} is not a model that transformers can make: {error}") from error
 

@@ -28,6 +28,11 @@ class Precision(Enum):
     bf16 = "bf16"
     fp32 = "fp32"
 
+    @property
+    def dtype(self) -> str:
+        """Its name in torch and vLLM."""
+        return {"bf16": "bfloat16", "fp32": "float32"}[self.value]
+
 
 @dataclass
 class ModelSection:

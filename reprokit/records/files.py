@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from reprokit.errors import UserError
+
 T = TypeVar("T")
+
+
+class DamagedFileError(UserError, ValueError):
+    """A file of ours that is not of its shape; the message names it."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -50,12 +56,12 @@ def read_json(path: Path, shape: type[T]) -> T:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, or not of that shape; the message names the file.
+        DamagedFileError: not JSON, or not of that shape.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=shape)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise DamagedFileError(f"{path} is damaged: {error}. Move it away; the next launch makes it again.") from error
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
@@ -67,7 +73,7 @@ def read_json_lines(path: Path, shape: type[T]) -> Iterator[T]:
     """Yield the rows of a JSON-lines file.
 
     Raises:
-        ValueError: a line is damaged; the message names file and line.
+        DamagedFileError: a line is damaged; the message names the line too.
     """
     decoder = msgspec.json.Decoder(shape)
     with path.open("rb") as stream:
@@ -75,7 +81,7 @@ def read_json_lines(path: Path, shape: type[T]) -> Iterator[T]:
             try:
                 yield decoder.decode(line)
             except msgspec.DecodeError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise DamagedFileError(f"{path}, line {number} is damaged: {error}") from error
 
 
 def sha256_of_file(path: Path) -> str:

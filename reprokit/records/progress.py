@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +40,15 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
         return shown
 
     def _write(self, path: Path) -> None:
-        """Replaced in one step but not synced: a lost progress file harms nobody."""
+        """Replaced in one step but not synced: a progress file that is lost or cannot be written harms nobody."""
         progress = Progress(
             description=self.desc.strip(": ") if self.desc else "",
             done=int(self.n),
             total=int(self.total or 0),
             detail=str(self.postfix or ""),
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_bytes(msgspec.json.encode(progress))
-        os.replace(aside, path)
+        aside = path.with_suffix(f".{platform.node()}.{os.getpid()}")
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(msgspec.json.encode(progress))
+            os.replace(aside, path)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Optional
 
 import msgspec
 
-from reprokit.records.files import read_json, write_json
+from reprokit.records.files import DamagedFileError, read_json, write_json
 
 SCHEMA_VERSION = 1
 
@@ -71,11 +71,13 @@ def read_results(path: Path) -> Results:
     """Read `results/<run>.json`.
 
     Raises:
-        ValueError: the file is damaged, of another shape, or of another schema version; the message names it.
+        DamagedFileError: the file is damaged, of another shape, or of another schema version.
     """
     results = read_json(path, Results)
     if results.schema != SCHEMA_VERSION:
-        raise ValueError(f"{path}: schema {results.schema}, this version reads {SCHEMA_VERSION}; collect it again")
+        raise DamagedFileError(
+            f"{path}: schema {results.schema}, this version reads {SCHEMA_VERSION}; collect it again"
+        )
     return results
 
 

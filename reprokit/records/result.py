@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import msgspec
 
-from reprokit.records.files import read_json
+from reprokit.records.files import DamagedFileError, read_json
 
 
 @dataclass(frozen=True, order=True)
@@ -62,5 +62,8 @@ class CellResult(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def is_done(result: Path, settings: dict[str, Any]) -> bool:
-    """Whether a `result.json` is there and was made with these settings."""
-    return result.exists() and read_json(result, CellResult).settings == settings
+    """Whether a `result.json` is there, is whole and was made with these settings."""
+    try:
+        return result.exists() and read_json(result, CellResult).settings == settings
+    except DamagedFileError:
+        return False

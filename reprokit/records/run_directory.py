@@ -6,6 +6,7 @@ A piece counts as there only when the file that is written last is there: `manif
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -26,6 +27,14 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     files: dict[str, str] = msgspec.field(default_factory=dict)
     weights: Optional[str] = None
     revision: Optional[str] = None
+
+
+class SubmittedJobs(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`jobs.json`: the Slurm ids of the last launch, by stage, and whom to ask about them."""
+
+    cluster: str
+    slurm_conf: Optional[str] = None
+    ids: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,11 @@ class RunDirectory:
         return self.root / "train" / "metrics.jsonl"
 
     @property
+    def training_complete(self) -> Path:
+        """Written when training has reached its end and every checkpoint was saved."""
+        return self.root / "train" / "complete.json"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -78,6 +92,11 @@ class RunDirectory:
         path = self.checkpoint(step) / "manifest.json"
         return read_json(path, Manifest) if path.exists() else None
 
+    def has_trained(self) -> bool:
+        """Whether a training has left anything here, complete or not."""
+        kinds = ("checkpoints", "evaluation")
+        return any(path.name != self.checkpoint(0).name for kind in kinds for path in (self.root / kind).glob("step_*"))
+
     def weights(self, step: int) -> Path:
         """Folder with the weights of a complete checkpoint.
 
@@ -88,6 +107,11 @@ class RunDirectory:
         if manifest is None:
             raise FileNotFoundError(f"{self.checkpoint(step)}: no complete checkpoint (manifest.json is missing)")
         return Path(manifest.weights) if manifest.weights else self.checkpoint(step)
+
+    def is_prepared(self, benchmarks: Iterable[str]) -> bool:
+        """Whether base model, tokenizer, tokens and the problems of all benchmarks are there."""
+        needed = [self.tokenizer / "config.json", self.data / "report.json", *map(self.items, benchmarks)]
+        return self.manifest(0) is not None and all(path.exists() for path in needed)
 
     def items(self, benchmark: str) -> Path:
         """The problems of a benchmark as they are put to every checkpoint."""

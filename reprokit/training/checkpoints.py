@@ -53,9 +53,11 @@ def write(run: RunDirectory, model: Any, weights: dict[str, torch.Tensor], token
     model.save_pretrained(aside, state_dict=weights, max_shard_size=MAX_SHARD_SIZE)
     tokenizer.save_pretrained(aside)
     complete(aside, step)
+    replaced = final.with_name(f".{final.name}.replaced")
     if final.exists():
-        shutil.rmtree(final)
+        os.replace(final, replaced)
     os.replace(aside, final)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def complete(folder: Path, step: int) -> None:

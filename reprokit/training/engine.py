@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from reprokit.errors import UserError
 from reprokit.recipe.schema import Precision, TrainingSection
 
-DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32}
+# Rank 0 alone writes checkpoints while the others wait in a collective: that must not look like a hang.
+PATIENCE = timedelta(hours=2)
 
 
 def device() -> torch.device:
@@ -27,7 +31,10 @@ def initialise_distributed(local_rank: int, cores: int) -> None:
     `cores` is the number of CPU cores that this rank may use.
     """
     if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
+        # Where Slurm shows each task its own GPU only, that one has the index 0.
+        index = local_rank % torch.cuda.device_count()
+        os.environ["LOCAL_RANK"] = str(index)
+        torch.cuda.set_device(index)
         backend = "nccl"
     else:
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -35,12 +42,23 @@ def initialise_distributed(local_rank: int, cores: int) -> None:
         backend = "gloo"
     import deepspeed  # chooses its accelerator when it is first imported
 
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=PATIENCE)
 
 
 def attention(precision: Precision) -> str:
-    """Flash-attention on GPUs, which takes no fp32; else PyTorch's own kernels."""
-    return "flash_attention_2" if torch.cuda.is_available() and precision is Precision.bf16 else "sdpa"
+    """Flash-attention on GPUs, which takes no fp32; else PyTorch's own kernels.
+
+    Raises:
+        UserError: there is a GPU, but the flash-attn package is not installed.
+    """
+    if not torch.cuda.is_available() or precision is Precision.fp32:
+        return "sdpa"
+    if importlib.util.find_spec("flash_attn") is None:
+        raise UserError(
+            "training on GPUs needs flash-attn, which this environment lacks; build it on a node with nvcc, as the top "
+            "of env.yml says: pip install --no-build-isolation flash-attn==2.8.3.post2"
+        )
+    return "flash_attention_2"
 
 
 def deepspeed_config(training: TrainingSection, world_size: int) -> dict[str, Any]:
@@ -52,6 +70,9 @@ def deepspeed_config(training: TrainingSection, world_size: int) -> dict[str, An
         "train_batch_size": training.micro_batch_size * accumulation * world_size,
         "zero_optimization": {"stage": 3, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
         "bf16": {"enabled": training.precision is Precision.bf16},
+        # Gradients are summed over micro-batches and ranks in fp32 whatever the precision of the model.
+        "communication_data_type": "fp32",
+        "data_types": {"grad_accum_dtype": "fp32"},
         "gradient_clipping": training.max_gradient_norm,
         "steps_per_print": 10**9,
     }
@@ -73,11 +94,11 @@ def build(weights: Path, training: TrainingSection, world_size: int) -> Any:
     partition_on_load = HfDeepSpeedConfig(config)  # transformers asks it through a weak reference
     model = AutoModelForCausalLM.from_pretrained(
         weights,
-        dtype=DTYPES[training.precision],
+        dtype=getattr(torch, training.precision.dtype),
         attn_implementation=attention(training.precision),
     )
     del partition_on_load
-    model.config.use_cache = False
+    model.train()  # from_pretrained leaves it in evaluation mode, where gradient checkpointing is off
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     optimizer = torch.optim.AdamW(

@@ -1,0 +1,122 @@
+"""Running jobs: tasks that fail, batch scripts, rendezvous."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from reprokit.cluster import local, rendezvous, slurm
+from reprokit.cluster.job import Job
+from reprokit.cluster.profile import ClusterProfile, Resources
+from reprokit.errors import UserError
+
+
+def fail_on_rank_one(how: str) -> None:
+    """One of two tasks ends badly after a moment; the other would go on for minutes."""
+    if rendezvous.current_task().rank == 0:
+        time.sleep(300)
+    time.sleep(1)
+    if how == "killed":
+        os.kill(os.getpid(), 9)
+    if how == "message":
+        raise UserError("row 7 is broken")
+    raise RuntimeError("some bug")
+
+
+def write_rank(folder: Path) -> None:
+    """Every task says who it is."""
+    task = rendezvous.current_task()
+    rendezvous.export_torch_environment(task)
+    words = [str(task.rank), str(task.world_size), os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]]
+    (folder / f"rank_{task.rank}").write_text(" ".join(words))
+
+
+def job(function: object, *arguments: object, tasks: int = 2) -> Job:
+    resources = Resources(tasks_per_node=tasks, hours=0.1)
+    return Job("run", "train", function, (arguments,), resources)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [("message", "row 7 is broken"), ("bug", "some bug"), ("killed", "The whole log")]
+)
+def test_a_failed_task_ends_the_whole_local_job(tmp_path: Path, how: str, expected: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError) as failed:
+        local.run(job(fail_on_rank_one, how), tmp_path, lambda: None)
+    assert time.monotonic() - started < 30
+    assert expected in str(failed.value) and "_log.out" in str(failed.value)
+    assert ("some bug" in str(failed.value)) == (how == "bug")
+    assert how != "message" or "line" not in str(failed.value)
+    assert not [child for child in psutil.Process().children(recursive=True) if "submitit" in " ".join(child.cmdline())]
+
+
+def test_an_interrupted_launch_leaves_no_task_behind(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        if len(psutil.Process().children(recursive=True)) >= 3:  # controller and both tasks
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.run(job(fail_on_rank_one, "bug"), tmp_path, interrupt)
+    assert not [child for child in psutil.Process().children(recursive=True) if "submitit" in " ".join(child.cmdline())]
+
+
+def test_local_tasks_know_their_ranks_and_meet_at_one_place(tmp_path: Path) -> None:
+    local.run(job(write_rank, tmp_path, tasks=3), tmp_path / "logs", lambda: None)
+    said = [(tmp_path / f"rank_{rank}").read_text().split() for rank in range(3)]
+    assert [words[:2] for words in said] == [["0", "3"], ["1", "3"], ["2", "3"]]
+    assert len({tuple(words[2:]) for words in said}) == 1 and said[0][2] == "127.0.0.1"
+
+
+def test_slurm_tasks_on_two_nodes_meet_at_the_first(slurm: dict[str, str], tmp_path: Path) -> None:
+    submitted = submit(slurm, Job("run", "train", write_rank, ((tmp_path,),), Resources(nodes=2)), tmp_path)
+    wait(slurm, submitted)
+    said = [(tmp_path / f"rank_{rank}").read_text().split() for rank in range(2)]
+    assert [words[:2] for words in said] == [["0", "2"], ["1", "2"]]
+    assert len({tuple(words[2:]) for words in said}) == 1
+
+
+def test_a_dead_task_ends_the_whole_slurm_job(slurm: dict[str, str], tmp_path: Path) -> None:
+    """srun's own default is to let the other tasks go on."""
+    submitted = submit(slurm, job(fail_on_rank_one, "killed"), tmp_path)
+    assert wait(slurm, submitted) < 60
+
+
+def submit(environment: dict[str, str], asked: Job, folder: Path) -> str:
+    remembered: list[dict[str, str]] = []
+    profile = ClusterProfile(partition="main", environment=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        ids = slurm_submit([asked], profile, folder / "logs", lambda ids: remembered.append(dict(ids)))
+    assert remembered == [ids]
+    return ids["train"]
+
+
+slurm_submit = slurm.submit  # the fixture of the same name hides the module inside tests
+
+
+def wait(environment: dict[str, str], job_id: str) -> float:
+    """Seconds until the job is out of the queue."""
+    started = time.monotonic()
+    command = ["squeue", "-h", "-j", job_id, "-o", "%T"]
+    while subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True).stdout.strip():
+        assert time.monotonic() - started < 120
+        time.sleep(0.5)
+    return time.monotonic() - started
+
+
+def test_jobs_of_a_cluster_that_is_gone_are_gone_and_silence_is_an_error(tmp_path: Path) -> None:
+    assert slurm.active(["1"], str(tmp_path / "slurm.conf")) == {}
+    (tmp_path / "slurm.conf").write_text("ClusterName=x\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\n")
+    with pytest.raises(UserError, match="squeue|still runs"):
+        slurm.active(["1"], str(tmp_path / "slurm.conf"))
+
+
+def test_ports_of_jobs_differ_and_stay_below_the_ephemeral_range() -> None:
+    ports = {rendezvous.port(str(job_id)) for job_id in range(1000)}
+    assert len(ports) > 900 and min(ports) >= 20000 and max(ports) < 32768

@@ -99,7 +99,8 @@ def _draw(run: Run, plan: Plan, folder: Path) -> list[Path]:
 
 
 def _settings(run: Run) -> str:
-    record = run.own_records[0]
+    # The base's records are of the run too, but say nothing of its training.
+    record = next((record for record in run.own_records if record.dataset), run.own_records[0])
     known = [
         (record.dataset, "{}"),
         (record.learning_rate, "learning rate {:g}"),

@@ -15,6 +15,7 @@ _DISPLAY_NAMES = {
     "TruthfulQA": "TruthfulQA",
     "HEx-PHI": "HEx-PHI",
     "countdown": "Countdown",
+    "countdown_repeats": "Countdown, repeats",
     "chain_sum": "Chain sum",
     "syllogism": "Syllogism",
     "all benchmarks": "All benchmarks",

@@ -330,6 +330,13 @@ def test_a_file_without_records_is_told(results: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "figures/index.json").read_text())["files_without_records"] == ["new.json"]
 
 
+def test_the_heading_names_the_training_and_not_the_base(tmp_path: Path) -> None:
+    records = [make_record("r", 0, "x", 1.0), make_record("r", 10, "x", 2.0, dataset="puzzles", learning_rate=1e-3)]
+    write_results(tmp_path / "r.json", Results(run="r", records=records))
+    (run,) = find_runs(read_folder(tmp_path))
+    assert figures._settings(run) == "tiny, puzzles, learning rate 0.001"
+
+
 def test_spellings_of_one_benchmark_are_one() -> None:
     assert {benchmark_name(name) for name in ("LiveCodeBench v2", "livecodebench_v2")} == {"LCB v2"}
     assert benchmark_name("zebra") == "zebra"

@@ -15,15 +15,16 @@ from reprokit.benchmarks.grading.expressions import BadExpression, evaluate
 from reprokit.benchmarks.interface import Item
 from reprokit.data.countdown import Puzzle, response
 from reprokit.errors import UserError
+from reprokit.recipe.registry import benchmark_names
 
 
 def test_listing_the_benchmarks_imports_nothing_heavy() -> None:
-    code = "from reprokit import benchmarks, data; import sys; benchmarks.names(); print(*sys.modules)"
+    code = "from reprokit import benchmarks, data; import sys; benchmarks.benchmark_names(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "vllm", "transformers", "reasoning_gym", "pyarrow"} & set(loaded)
 
 
-@pytest.mark.parametrize("name", benchmarks.names())
+@pytest.mark.parametrize("name", benchmark_names())
 def test_scoring_needs_neither_torch_nor_vllm(name: str) -> None:
     code = f"from reprokit import benchmarks; import sys; benchmarks.get({name!r}).items(2); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -35,7 +36,7 @@ def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones() -> None:
         benchmarks.get("interface")
 
 
-@pytest.mark.parametrize("name", benchmarks.names())
+@pytest.mark.parametrize("name", benchmark_names())
 def test_items_are_the_same_every_time_and_a_smaller_count_is_a_prefix(name: str) -> None:
     benchmark = benchmarks.get(name)
     items = benchmark.items()
@@ -47,7 +48,7 @@ def test_items_are_the_same_every_time_and_a_smaller_count_is_a_prefix(name: str
     assert msgspec.json.decode(msgspec.json.encode(items), type=list[Item]) == items
 
 
-@pytest.mark.parametrize("name", benchmarks.names())
+@pytest.mark.parametrize("name", benchmark_names())
 @pytest.mark.parametrize("count", [0, -3, 10**7])
 def test_an_impossible_number_of_items_is_an_error(name: str, count: int) -> None:
     with pytest.raises(UserError, match=f"{count} .*items asked for; give a number from 1 to"):
@@ -106,7 +107,7 @@ def test_procedural_scores(name: str, answer: str, text: str, value: float) -> N
     assert benchmarks.get(name).score(Item(id="x", messages=[], answer={"answer": answer}), text).value == value
 
 
-@pytest.mark.parametrize("name", benchmarks.names())
+@pytest.mark.parametrize("name", benchmark_names())
 @pytest.mark.parametrize(
     "text",
     ["\\boxed{" * 50_000, "}" * 50_000, "\\boxed{" + "(" * 50_000 + "}", "\\boxed{" + "-" * 199 + "1}", "\\", "\0"]

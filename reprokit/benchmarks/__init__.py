@@ -6,15 +6,10 @@ To add one, write `<name>.py` with `BENCHMARK = Benchmark(...)`; recipes name it
 from __future__ import annotations
 
 import importlib
-import pkgutil
 
 from reprokit.benchmarks.interface import Benchmark
 from reprokit.errors import UserError
-
-
-def names() -> tuple[str, ...]:
-    """Names of all benchmarks, sorted; imports none of them."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and m.name != "interface"))
+from reprokit.recipe.registry import benchmark_names
 
 
 def get(name: str) -> Benchmark:
@@ -23,7 +18,7 @@ def get(name: str) -> Benchmark:
     Raises:
         UserError: there is none; the message lists those that there are.
     """
-    if name not in names():
-        raise UserError(f"unknown benchmark {name!r}; valid: {', '.join(names())}")
+    if name not in benchmark_names():
+        raise UserError(f"unknown benchmark {name!r}; valid: {', '.join(benchmark_names())}")
     benchmark: Benchmark = importlib.import_module(f"{__name__}.{name}").BENCHMARK
     return benchmark

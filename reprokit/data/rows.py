@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from reprokit.data import countdown
 from reprokit.errors import UserError
+from reprokit.recipe.registry import DATA_SUFFIXES
 
 GENERATORS: dict[str, Callable[[int, int], Iterator[tuple[str, str]]]] = {"countdown": countdown.training_pairs}
 COLUMNS = ("message", "response")
-SUFFIXES = (".parquet", ".jsonl")
 _BATCH = 256
 
 
@@ -50,8 +50,8 @@ def from_file(path: Path) -> Iterator[Row]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such data file")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: unknown kind of data file; valid suffixes: {', '.join(SUFFIXES)}")
+    if path.suffix not in DATA_SUFFIXES:
+        raise UserError(f"{path}: unknown kind of data file; valid suffixes: {', '.join(DATA_SUFFIXES)}")
     number = 0
     for number, columns in enumerate(_parquet(path) if path.suffix == ".parquet" else _json_lines(path), start=1):
         yield _row(columns, f"{path}, row {number}")

@@ -17,10 +17,8 @@ from omegaconf.errors import MissingMandatoryValue
 
 from reprokit.recipe.derived import row_count, steps_of
 from reprokit.recipe.problems import Problem, closest
-from reprokit.recipe.schema import KNOWN_GENERATORS, Recipe
-
-SUFFIXES = (".parquet", ".jsonl")
-SMALLEST_VOCABULARY = 261  # 256 bytes, the special tokens and the think tags
+from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY, benchmark_names
+from reprokit.recipe.schema import Recipe
 
 Check = Callable[[Recipe], Iterable[Problem]]
 
@@ -133,9 +131,9 @@ def check_data(recipe: Recipe) -> Iterator[Problem]:
     data = recipe.data
     sources = {"path": data.path, "hub_id": data.hub_id, "generator": data.generator}
     yield from _one_source("data", {key: value for key, value in sources.items() if value is not None}, sources)
-    if data.generator is not None and data.generator not in KNOWN_GENERATORS:
-        known = ", ".join(KNOWN_GENERATORS)
-        guess = closest(data.generator, KNOWN_GENERATORS)
+    if data.generator is not None and data.generator not in GENERATORS:
+        known = ", ".join(GENERATORS)
+        guess = closest(data.generator, GENERATORS)
         remedy = f"did you mean {guess}?" if guess else "use one of the valid ones"
         yield Problem("data.generator", "unknown generator", remedy, data.generator, known)
     if data.generator is not None and data.rows is None:
@@ -145,9 +143,9 @@ def check_data(recipe: Recipe) -> Iterator[Problem]:
         remedy = "add data.file: the path of a .parquet or .jsonl file in the data set"
         yield Problem("data.file", "data.hub_id needs the file inside the data set", remedy, "null", "text")
     for key, file in (("data.path", data.path), ("data.file", data.file)):
-        if file is not None and Path(file).suffix not in SUFFIXES:
+        if file is not None and Path(file).suffix not in DATA_SUFFIXES:
             remedy = "convert it to one of the valid kinds"
-            yield Problem(key, "unknown kind of file", remedy, file, ", ".join(SUFFIXES))
+            yield Problem(key, "unknown kind of file", remedy, file, ", ".join(DATA_SUFFIXES))
     if data.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", data.sha256):
         remedy = "give the output of sha256sum FILE"
         yield Problem("data.sha256", "not a SHA-256", remedy, data.sha256, "64 digits 0-9, a-f, in quotes")
@@ -218,9 +216,7 @@ def check_total_steps(recipe: Recipe, rows: int | None) -> Iterator[Problem]:
 
 
 def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
-    from reprokit.benchmarks import names
-
-    known = names()
+    known = benchmark_names()
     if not recipe.evaluation.benchmarks:
         remedy = "list at least one, for example {countdown: {items: 200}}"
         yield Problem("evaluation.benchmarks", "no benchmarks", remedy, "{}", ", ".join(known))
@@ -275,7 +271,7 @@ def check_files(recipe: Recipe, looked: Mapping[str, list[Path]]) -> Iterator[Pr
 def check_rows(recipe: Recipe) -> Iterator[Problem]:
     """A local data file against the number of rows that the recipe gives."""
     data = recipe.data
-    if data.path is None or not Path(data.path).is_file() or Path(data.path).suffix not in SUFFIXES:
+    if data.path is None or not Path(data.path).is_file() or Path(data.path).suffix not in DATA_SUFFIXES:
         return
     try:
         rows = row_count(recipe)

@@ -12,8 +12,6 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-KNOWN_GENERATORS = ("countdown",)  # procedural training rows that this kit makes
-
 
 class Schedule(Enum):
     """Learning-rate schedule after the linear warm-up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from scipy.stats import binomtest
 
 from reprokit.benchmarks.interface import Item
-from reprokit.evaluation.engine import Request
+from reprokit.evaluation.engine import Request, claim_device
 from reprokit.evaluation.scoring import score_samples, summarise
 from reprokit.evaluation.statistics import average_at_k, wilson_interval
 from reprokit.recipe.sampling import Sampling
@@ -165,3 +166,22 @@ def test_scores_lengths_and_truncation_are_summarised() -> None:
     assert result.truncated_fraction == pytest.approx(1 / 3)
     assert result.mean_response_tokens == 8
     assert result.metric == "avg@1"
+
+
+@pytest.mark.parametrize(
+    ("granted", "rank", "expected"),
+    [("0,1", 1, "1"), ("5", 1, "5"), ("", 1, ""), (None, 1, "1"), ("GPU-a,GPU-b", 0, "GPU-a")],
+)
+def test_every_engine_takes_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, granted: str | None, rank: int, expected: str
+) -> None:
+    """Of those that the job was granted; a machine that grants none explicitly shows them all."""
+    for name in ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS", "VLLM_LOGGING_LEVEL"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("VLLM_NO_USAGE_STATS", "1")
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if granted is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", granted)
+    claim_device(rank, 1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected

@@ -417,3 +417,9 @@ def test_limits_agree_with_the_data_package() -> None:
 
     assert tuple(rows.GENERATORS) == GENERATORS
     assert tokenizer.SMALLEST_VOCABULARY == SMALLEST_VOCABULARY
+
+
+def test_a_file_that_cannot_be_parsed_is_the_only_problem(folder: Path) -> None:
+    (folder / "good.yaml").write_text(GOOD.replace("epochs: 2", "epochs: [2"))
+    (problem,) = problems_of("good", folder)
+    assert "recipes/good.yaml:" in problem and "YAML syntax" in problem

@@ -88,9 +88,9 @@ def plan(
 
 def _cells_to_evaluate(run: RunDirectory, recipe: Recipe, training_planned: bool) -> list[Cell]:
     """Missing cells whose checkpoint is there or will be; a training makes all but the base anew."""
-    if training_planned and run.has_trained():
-        return [cell for cell in all_cells(recipe) if cell.step > 0 or cell in missing_cells(run, recipe)]
     missing = missing_cells(run, recipe)
+    if training_planned and run.has_trained():
+        return [cell for cell in all_cells(recipe) if cell.step > 0 or cell in missing]
     gone = [] if training_planned else [cell for cell in without_checkpoint(run, missing) if cell.step > 0]
     return [cell for cell in missing if cell not in gone]
 

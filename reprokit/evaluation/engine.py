@@ -38,9 +38,9 @@ class Request:
 
 def claim_device(local_rank: int, cores: int) -> None:
     """Give this process its one GPU of the node, or its CPU cores; before vLLM is imported."""
-    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    if visible:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank % len(visible)]
+    granted = os.environ.get("CUDA_VISIBLE_DEVICES", str(local_rank))  # empty: the job was given no GPU
+    visible = granted.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank % len(visible)]
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
     # vLLM's own binding counts cores from 0 in every process: engines beside each other would share one core.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

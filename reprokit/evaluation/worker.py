@@ -112,7 +112,7 @@ def _finish(run: RunDirectory, step: int, task: Task, share: Share, job: str) ->
     samples.sort(key=lambda sample: (sample.item, sample.sample))
     made_by = {**provenance.gather(), "engines": share.world_size}
     finish_cell(run, step, task.benchmark, task.sampling, task.items, samples, made_by)
-    for part in parts:
+    for part in run.cell(step, task.benchmark).glob("part_*"):  # those of cancelled jobs too
         part.unlink()
 
 

@@ -81,6 +81,9 @@ def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) 
     root, problems = apply_overrides(root, overrides)
     root, unresolved = resolve(with_defaults(Recipe, root))
     values, mistyped = convert(root, top)
+    if any("YAML syntax" in problem.message for problem in composer.problems):
+        # What the file says is not known, so nothing can be called missing.
+        raise RecipeError(name, [*composer.problems, *problems])
     problems = [*composer.problems, *problems, *unresolved, *mistyped]
     looked = _absolute_paths(values, root, folder)
     config = _config(values)

@@ -157,6 +157,9 @@ def test_stages_that_need_preparation_ask_for_it(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"add prepare to stages={stage}"):
             planned(tmp_path, stage)
     assert planned(tmp_path, "collect") == ["collect 1"]
+    assert planned(tmp_path, "prepare") == ["prepare 1"]
+    prepared(tmp_path)
+    assert planned(tmp_path, "prepare") == []
 
 
 def test_a_finished_training_is_not_repeated_for_removed_checkpoints(tmp_path: Path) -> None:

@@ -65,9 +65,10 @@ def plan(
 
     to_train = "train" in stages and not run.training_complete.exists()
     cells = _cells_to_evaluate(run, recipe, to_train) if "evaluate" in stages else []
-    if (to_train or cells) and "prepare" not in stages and not run.is_prepared(recipe.evaluation.benchmarks):
+    is_prepared = run.is_prepared(recipe.evaluation.benchmarks)
+    if (to_train or cells) and "prepare" not in stages and not is_prepared:
         raise UserError(f"run {recipe.name} is not prepared yet: add prepare to stages={','.join(stages)}")
-    if "prepare" in stages and (to_train or cells):
+    if "prepare" in stages and (to_train or cells or not is_prepared):
         add("prepare", ((run.root,),), HERE, description="base model, tokenizer, tokens, problems")
     if to_train:
         saved = f"checkpoints at {_steps(recipe.training.checkpoint_steps)}"

@@ -23,6 +23,7 @@ from reprokit.training.engine import micro_batches_per_rank
 from reprokit.training.loop import check_finite
 from reprokit.training.loss import token_loss_sum
 from reprokit.training.schedule import learning_rate
+from tests.conftest import launch
 
 
 def section(**values: object) -> TrainingSection:
@@ -221,3 +222,15 @@ def test_an_earlier_training_keeps_its_metrics(tmp_path: Path) -> None:
     start_metrics(run)
     assert not run.metrics.exists()
     assert (run.metrics.parent / "metrics.attempt_01.jsonl").read_text() == "first"
+
+
+def test_training_needs_no_compiler(tiny_recipe: Path, tmp_path: Path) -> None:
+    """A machine with Python, git and make has none; DeepSpeed would like to compile extensions."""
+    for name in ("gcc", "g++", "cc", "c++", "clang", "ninja"):
+        fake = tmp_path / "bin" / name
+        fake.parent.mkdir(exist_ok=True)
+        fake.write_text("#!/bin/sh\nexit 127\n")
+        fake.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "CC": "gcc", "CXX": "g++"}
+    done = launch(tmp_path, f"recipe={tiny_recipe}", "cluster=local", "stages=prepare,train", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr

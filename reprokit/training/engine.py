@@ -42,6 +42,8 @@ def initialise_distributed(local_rank: int, cores: int) -> None:
         backend = "gloo"
     import deepspeed  # chooses its accelerator when it is first imported
 
+    # An extra for inference on CPUs that would be compiled now, and fails where there is no compiler.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=PATIENCE)
 
 

@@ -118,7 +118,10 @@ def main(words: Sequence[str]) -> int:
         print(f"error: {error}. What is finished is kept; put this right and give the same command.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "interrupted; what is finished is kept, the same command does the rest; a training begins anew",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

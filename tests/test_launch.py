@@ -13,7 +13,12 @@ from reprokit.campaign.cells import by_step, missing_cells, without_checkpoint
 from reprokit.campaign.collect import collect, keep_fuller
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.needs import parameter_count, training_memory_gib
-from reprokit.campaign.run_folder import set_aside_interrupted
+from reprokit.campaign.run_folder import (
+    describe_conflict,
+    discard_other_preparation,
+    set_aside_interrupted,
+    write_recipe,
+)
 from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.profiles import PROFILES, load_profile, profile_names
 from reprokit.errors import UserError
@@ -196,14 +201,26 @@ def test_a_partial_run_does_not_replace_fuller_results(tmp_path: Path) -> None:
         keep_fuller(path, partial)
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"), [("results/mini.json", "mini.json is damaged"), ("runs", "Not a directory")]
-)
-def test_a_damaged_workspace_is_a_clear_error(tmp_path: Path, damage: str, expected: str) -> None:
-    write_text(tmp_path / damage, "{")
+def test_damaged_results_are_a_clear_error(tmp_path: Path) -> None:
+    write_recipe(Workspace(tmp_path).run("mini"), load("mini"))
+    write_text(tmp_path / "results" / "mini.json", "{")
     said = launch(tmp_path, "recipe=mini", "cluster=local", "stages=collect")
+    assert said.returncode == 2 and "mini.json is damaged" in said.stderr, said.stdout + said.stderr
     assert "Traceback" not in said.stderr
-    assert said.returncode == 2 and expected in said.stderr, said.stdout + said.stderr
+
+
+def test_a_workspace_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    write_text(tmp_path / "runs", "")
+    said = launch(tmp_path, "recipe=mini", "cluster=local")
+    assert said.returncode == 2 and "Not a directory" in said.stderr, said.stdout + said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_stages_of_a_run_that_was_never_started_are_refused(tmp_path: Path) -> None:
+    for stage in ("collect", "figures"):
+        said = launch(tmp_path, "recipe=mini", "cluster=local", f"stages={stage}")
+        assert said.returncode == 2 and "never started" in said.stderr, said.stdout + said.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused_before_the_queue(tmp_path: Path) -> None:
@@ -249,3 +266,17 @@ def test_memory_of_a_14b_model_is_that_of_mixed_precision_adamw() -> None:
     needed = training_memory_gib(load("qwen_long_cot").recipe)
     assert needed == pytest.approx(14.8e9 * 18 / 1024**3)
     assert ClusterProfile().gpu_memory_gb is None
+
+
+def test_a_failed_preparation_does_not_bind_the_run_name(tmp_path: Path) -> None:
+    run = Workspace(tmp_path).run("mini")
+    write_recipe(run, load("mini"))
+    write_text(run.tokenizer / "tokenizer_config.json", "{}")
+    other = load("mini", ["model.seed=7"])
+    assert describe_conflict(run, other.recipe) is None
+    discard_other_preparation(run, other.recipe)
+    assert not run.tokenizer.exists()  # made for the other settings
+    prepared(tmp_path)
+    assert "model.seed: 0 -> 7" in (describe_conflict(run, other.recipe) or "")
+    discard_other_preparation(run, other.recipe)
+    assert run.tokenizer.exists()

@@ -17,7 +17,12 @@ from reprokit.campaign import needs, report
 from reprokit.campaign.cells import missing_cells, without_checkpoint
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.monitor import Monitor
-from reprokit.campaign.run_folder import describe_conflict, set_aside_interrupted, write_recipe
+from reprokit.campaign.run_folder import (
+    describe_conflict,
+    discard_other_preparation,
+    set_aside_interrupted,
+    write_recipe,
+)
 from reprokit.cluster import local, slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
@@ -80,6 +85,7 @@ def launch(campaign: Campaign, console: Console) -> None:
         if running := _active_jobs(campaign.run):
             report.print_running(campaign.run, running, console)
             return
+        discard_other_preparation(campaign.run, campaign.loaded.recipe)
         write_recipe(campaign.run, campaign.loaded)
         _print_plan(campaign, jobs, console)
         if _trains(jobs):
@@ -115,7 +121,7 @@ def _print_plan(campaign: Campaign, jobs: Sequence[Job], console: Console) -> No
             "A training that did not reach its end is here: training starts again from step 0, and what it left is "
             f"kept in {campaign.run.root}/interrupted_NN"
         )
-    elif "evaluate" in campaign.stages and not _trains(jobs):
+    elif "evaluate" in campaign.stages and campaign.run.training_complete.exists():
         report.print_lost(without_checkpoint(campaign.run, missing_cells(campaign.run, recipe)), console)
 
 
@@ -124,9 +130,14 @@ def _trains(jobs: Sequence[Job]) -> bool:
 
 
 def _check_recipe(campaign: Campaign, jobs: Sequence[Job]) -> None:
-    """Raises UserError when the run folder has another recipe, or training fits neither machine nor ranks."""
+    """Raises UserError when the run folder is missing or has another recipe, or training fits no machine or ranks."""
     if conflict := describe_conflict(campaign.run, campaign.loaded.recipe):
         raise UserError(conflict)
+    if not campaign.run.recipe.exists() and not {job.name for job in jobs} & {"prepare", "train", "evaluate"}:
+        raise UserError(
+            f"run {campaign.run.root.name} was never started, so stages={','.join(campaign.stages)} have nothing to "
+            "work on; leave stages out to run all of them"
+        )
     if not _trains(jobs):
         return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / needs.GIB

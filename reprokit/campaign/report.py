@@ -60,11 +60,9 @@ def _count(number: int, noun: str) -> str:
 
 def print_scripts(jobs: Sequence[Job], profile: ClusterProfile, logs: Path, console: Console) -> None:
     """The batch script of every Slurm job; ids that only Slurm can give are written as <job name>."""
-    if profile.scheduler is Scheduler.local:
-        return
     ids = {job.name: f"<{job.name}>" for job in jobs if job.name != "prepare"}
     for job in jobs:
-        if job.name != "prepare":
+        if job.name != "prepare" and profile.scheduler is Scheduler.slurm:
             text = slurm.sbatch_text(job, profile, logs, slurm.dependency_of(job, ids))
             console.print(f"\n[bold]sbatch script of {job.name}[/]")
             console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,11 @@ def write_recipe(run: RunDirectory, loaded: LoadedRecipe) -> None:
 def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
     """Why the run folder cannot go on with this recipe, None if it can.
 
-    Evaluation may change (what is missing is then filled in); model, data and training may not.
+    Evaluation may change (what is missing is then filled in); model, data and training may not, once anything was
+    made with them.
     """
-    if not run.recipe.exists():
-        return None
-    before, now = _fixed(load_resolved(run.recipe)), _fixed(recipe)
-    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    changed = [f"  {key}: {before.get(key)} -> {now.get(key)}" for key in keys]
-    if not changed:
+    changed = _changes(run, recipe)
+    if not changed or not _has_made_anything(run):
         return None
     return "\n".join(
         [
@@ -37,6 +35,27 @@ def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
             "Give this run its own name (name=...), or move the folder away to start afresh.",
         ]
     )
+
+
+def discard_other_preparation(run: RunDirectory, recipe: Recipe) -> None:
+    """Remove what a preparation that failed left behind, if the recipe has other settings now."""
+    if _changes(run, recipe) and not _has_made_anything(run):
+        for folder in (run.tokenizer, run.data, run.checkpoint(0)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_made_anything(run: RunDirectory) -> bool:
+    """Whether base model, tokenizer and tokens are all there, or a training has begun."""
+    return run.is_prepared([]) or run.has_trained()
+
+
+def _changes(run: RunDirectory, recipe: Recipe) -> list[str]:
+    """One line per setting of model, data and training that differs from those of the run folder."""
+    if not run.recipe.exists():
+        return []
+    before, now = _fixed(load_resolved(run.recipe)), _fixed(recipe)
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return [f"  {key}: {before.get(key)} -> {now.get(key)}" for key in keys]
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:

@@ -39,12 +39,15 @@ def evaluate(run: RunDirectory, recipe: Recipe, cells: Sequence[Cell], share: Sh
     Cells that are done are passed over, so that a restarted job repeats only what was lost. All benchmarks of a
     checkpoint are generated together: the engine stays full until the last long response of all of them.
     """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
     engine = Engine(run.tokenizer, recipe.training.precision.dtype, recipe.evaluation.max_model_length)
     for step in sorted({cell.step for cell in cells}):
         tasks = [_task(run, recipe, cell) for cell in cells if cell.step == step]
         missing = [task for task in tasks if not is_done(run.result(step, task.benchmark), task.settings)]
         if missing:
-            _generate(run, step, missing, engine, share, progress, job)
+            _generate(run, step, missing, tokenizer, engine, share, progress, job)
         if share.rank == 0:
             for task in missing:
                 _finish(run, step, task, share, job)
@@ -69,10 +72,17 @@ def _task(run: RunDirectory, recipe: Recipe, cell: Cell) -> Task:
 
 
 def _generate(
-    run: RunDirectory, step: int, tasks: Sequence[Task], engine: Engine, share: Share, progress: Path, job: str
+    run: RunDirectory,
+    step: int,
+    tasks: Sequence[Task],
+    tokenizer: Any,
+    engine: Engine,
+    share: Share,
+    progress: Path,
+    job: str,
 ) -> None:
     """Write this worker's share of the samples of every benchmark."""
-    requests = [request for task in tasks for request in _requests(run.tokenizer, task)[share.rank :: share.world_size]]
+    requests = [request for task in tasks for request in _requests(tokenizer, task)[share.rank :: share.world_size]]
     engine.load(run.weights(step))
     samples = engine.generate(requests, f"evaluate step {step}", progress if share.rank == 0 else None)
     for task in tasks:
@@ -82,10 +92,7 @@ def _generate(
         write_json_lines(_part(run, step, task.benchmark, share, job), of_task)
 
 
-def _requests(tokenizer_folder: Path, task: Task) -> list[Request]:
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder)
+def _requests(tokenizer: Any, task: Task) -> list[Request]:
     requests = []
     for item in task.items:
         prompt = tokenizer.apply_chat_template(

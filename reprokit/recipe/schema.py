@@ -20,6 +20,17 @@ class Schedule(Enum):
     constant = "constant"
 
 
+class Arithmetic(Enum):
+    """How token losses, gradients and parameters are added up and rounded.
+
+    official: that of the official code on 8 GPUs, quirks included (docs of `reprokit.training.plan` and `.engine`).
+    standard: mean over all target tokens of the global batch, fp32 master weights, rows shuffled with a seed.
+    """
+
+    official = "official"
+    standard = "standard"
+
+
 class Precision(Enum):
     """Number format of parameters and activations during training."""
 
@@ -44,7 +55,7 @@ class ModelSection:
     tokenizer: Optional[str] = None  # folder or hub id; default: the model's own
     tokenizer_vocab_size: Optional[int] = None  # with config: train a byte-level BPE of this size on the data
     chat_template: Optional[str] = None  # file with a Jinja chat template; default: the tokenizer's own
-    parameters: Optional[float] = None  # count, for planning before a hub model is fetched
+    shape: Optional[dict[str, Any]] = None  # fields of the config.json of hub_id, for planning before it is fetched
     seed: int = 0  # of the random weights
 
 
@@ -68,10 +79,12 @@ class DataSection:
 class TrainingSection:
     """Full-parameter SFT with AdamW under DeepSpeed ZeRO-3."""
 
+    arithmetic: Arithmetic = Arithmetic.standard
     learning_rate: float = MISSING
     epochs: int = MISSING
     global_batch_size: int = MISSING  # rows per optimiser step, over all ranks
-    micro_batch_size: int = 4  # rows per rank and forward pass
+    micro_batch_size: int = 4  # official arithmetic: rows whose tokens share one mean
+    micro_batch_tokens: Optional[int] = None  # most tokens of a forward pass; default: data.max_length or, official, all
     schedule: Schedule = Schedule.cosine
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
@@ -80,8 +93,12 @@ class TrainingSection:
     max_gradient_norm: float = 1.0
     precision: Precision = Precision.bf16
     gradient_checkpointing: bool = True
+    cpu_offload: bool = False  # optimizer states in the memory of the host
+    sequence_parallel: int = 1  # GPUs that share every row (DeepSpeed Ulysses)
     checkpoint_steps: list[int] = MISSING  # optimiser steps; step 0, the base, is always evaluated
-    seed: int = 0  # of the row order
+    state_every: int = 40  # optimiser steps between resumable states, of which the last two are kept
+    tensorboard: bool = False  # also write train/tensorboard/
+    seed: int = 0  # of the row order in standard arithmetic; official keeps the order of the file
 
 
 @dataclass

@@ -23,8 +23,8 @@ model:
     head_dim: 32, intermediate_size: 96, tie_word_embeddings: false, max_position_embeddings: 512}
   tokenizer_vocab_size: 400
 data: {name: Countdown-CoT, generator: countdown, rows: 256, max_length: 512}
-training: {learning_rate: 3.0e-3, epochs: 1, global_batch_size: 16, micro_batch_size: 4, precision: fp32,
-  gradient_checkpointing: true, checkpoint_steps: [8, 16]}
+training: {learning_rate: 3.0e-3, epochs: 1, global_batch_size: 16, micro_batch_tokens: 1024, precision: fp32,
+  gradient_checkpointing: true, checkpoint_steps: [8, 16], state_every: 6}
 evaluation:
   max_tokens: 24
   benchmarks:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from reprokit.campaign.cells import by_step, missing_cells, without_checkpoint
+from reprokit.campaign.cells import by_step, lost_cells, missing_cells
 from reprokit.campaign.collect import collect, keep_fuller
 from reprokit.campaign.graph import Workspace, plan
-from reprokit.campaign.needs import parameter_count, training_memory_gib
+from reprokit.campaign.memory import model_size
 from reprokit.campaign.run_folder import (
     describe_conflict,
     discard_other_preparation,
-    set_aside_interrupted,
     write_recipe,
 )
-from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.profiles import PROFILES, load_profile, profile_names
 from reprokit.errors import UserError
 from reprokit.launch import parse
 from reprokit.recipe import load
+from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import ModelSection
+from reprokit.records import interrupted, manifest
 from reprokit.records.files import write_json, write_text
 from reprokit.records.record import Record, Results, write_results
-from reprokit.records.result import Cell
+from reprokit.records.result import Cell, CellResult
 from reprokit.records.run_directory import Manifest, RunDirectory
 from reprokit.stages import STAGES
 from tests.conftest import launch
@@ -173,7 +176,7 @@ def test_a_finished_training_is_not_repeated_for_removed_checkpoints(tmp_path: P
     write_json(run.training_complete, {"steps": 640})
     write_json(run.checkpoint(640) / "manifest.json", Manifest(step=640))
     assert planned(tmp_path) == ["prepare 1", "evaluate 2", "collect 1", "figures 1"]  # of steps 0 and 640
-    lost = without_checkpoint(run, missing_cells(run, load("mini").recipe))
+    lost = lost_cells(run, load("mini").recipe)
     assert {cell.step for cell in lost} == {10, 20, 40, 80, 160, 320, 480}
 
 
@@ -181,6 +184,59 @@ def test_an_interrupted_training_is_planned_with_all_its_cells(tmp_path: Path) -
     run = prepared(tmp_path)
     write_json(run.checkpoint(10) / "manifest.json", Manifest(step=10))
     assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "collect 1", "figures 1"]
+
+
+def test_a_training_resumes_from_its_state_and_keeps_what_it_had_by_then(tmp_path: Path) -> None:
+    """State of step 40, checkpoints of 10 to 80 of which that of 20 is damaged, results of all of them."""
+    run, recipe = prepared(tmp_path), load("mini").recipe
+    settings = msgspec.to_builtins(sampling(recipe.evaluation, "countdown"))
+    assert list(recipe.evaluation.benchmarks) == ["countdown"]
+    for step in (0, 10, 20, 40, 80):
+        sealed(run.checkpoint(step), step)
+        write_json(run.result(step, "countdown"), cell_result(step, settings))
+    sealed(run.state(40), 40)
+    sealed(run.state(60), 60)
+    (run.state(60) / "file").write_text("cut o")  # the newest state is damaged
+    run.result(10, "countdown").unlink()
+    run.result(20, "countdown").unlink()
+    (run.checkpoint(20) / "file").write_text("cut o")
+    assert run.resume_step() == 40
+    jobs = plan(Workspace(tmp_path), recipe, load_profile("h200"), tuple(STAGES), STAGES, False)
+    steps = {cell.step for job in jobs if job.name == "evaluate" for _, group in job.elements for cell in group}
+    assert steps == {10, 80, 160, 320, 480, 640}  # 80 is trained anew; 20 cannot be had again
+    assert [cell.step for cell in lost_cells(run, recipe, 40)] == [20]
+    said = next(job.description for job in jobs if job.name == "train")
+    assert said == "from step 40, checkpoints at steps 80, 160, 320, 480, 640"
+    aside = interrupted.set_aside_after(run, run.resume_step())
+    assert aside is not None
+    moved = sorted(str(path.relative_to(aside)) for path in aside.glob("*/*"))
+    assert moved == ["checkpoints/step_000080", "evaluation/step_000080", "state/step_000060"]
+    assert run.manifest(40) and run.result(40, "countdown").exists() and run.states() == [40]
+    assert Cell(80, "countdown") in missing_cells(run, recipe)
+
+
+def test_a_launch_says_where_training_resumes(tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    write_recipe(run, load("mini"))
+    sealed(run.checkpoint(40), 40)
+    words = ("recipe=mini", "cluster=local", "dry_run=true")
+    assert "training starts at step 0" in launch(tmp_path, *words, COLUMNS="200").stdout
+    sealed(run.state(20), 20)
+    said = launch(tmp_path, *words, COLUMNS="200")
+    assert "training resumes at step 20" in said.stdout and "from step 20, checkpoints" in said.stdout, said.stderr
+
+
+def sealed(folder: Path, step: int) -> None:
+    """A complete checkpoint or state of one small file."""
+    with manifest.draft(folder, step, needed=0) as draft:
+        (draft.folder / "file").write_text("content")
+
+
+def cell_result(step: int, settings: dict[str, Any]) -> CellResult:
+    numbers = dict.fromkeys(("value", "interval_low", "interval_high", "mean_response_tokens"), 1.0)
+    fractions = dict.fromkeys(("truncated_fraction", "no_answer_fraction"), 0.0)
+    made = {"step": step, "benchmark": "countdown", "metric": "accuracy", "items": 1, "samples_per_item": 1}
+    return CellResult(settings=settings, provenance={}, **made, **numbers, **fractions)
 
 
 def test_a_damaged_result_counts_as_missing(tmp_path: Path) -> None:
@@ -223,10 +279,28 @@ def test_stages_of_a_run_that_was_never_started_are_refused(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_batch_that_the_ranks_cannot_share_is_refused_before_the_queue(tmp_path: Path) -> None:
-    words = ("recipe=qwen_long_cot", "cluster=h200", "dry_run=true", "training.global_batch_size=255")
-    refused = launch(tmp_path, *words)
-    assert refused.returncode == 2 and "choose a multiple of 8" in refused.stderr
+def test_what_fits_is_told_before_the_queue(tmp_path: Path) -> None:
+    planned = launch(tmp_path, "recipe=qwen_long_cot", "cluster=h200", "dry_run=true")
+    assert re.search(r"memory: about \d+ GiB of 141 GB on each GPU \(estimate: states", planned.stdout), planned.stdout
+    assert re.search(r"disk: 220 GiB for all checkpoints, \d+ GiB for two resumable states", planned.stdout)
+    refused = launch(tmp_path, "recipe=qwen_long_cot", gpu_cluster(tmp_path, nodes=1, memory=24), "dry_run=true")
+    assert refused.returncode == 2 and "does not fit" in refused.stderr, refused.stderr
+    assert "With one of these it fits" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_ranks_that_cannot_share_the_batch_are_refused_before_the_queue(tmp_path: Path) -> None:
+    words = ("recipe=qwen_long_cot", "dry_run=true", "training.arithmetic=official", "training.micro_batch_size=4")
+    refused = launch(tmp_path, *words, gpu_cluster(tmp_path, nodes=3, memory=141))
+    assert refused.returncode == 2 and "24 ranks" in refused.stderr, refused.stderr
+    assert "valid numbers of ranks: 1, 2, 4, 8," in refused.stderr
+
+
+def gpu_cluster(folder: Path, nodes: int, memory: int) -> str:
+    """The word that chooses a cluster with nodes of 8 GPUs, described in `folder`."""
+    job = f"{{nodes: {nodes}, tasks_per_node: 8, gpus_per_node: 8}}"
+    (folder / "mine.yaml").write_text(f"gpu_memory_gb: {memory}\ntrain: {job}\nevaluate: {job}\n")
+    return f"cluster={folder}/mine.yaml"
 
 
 def test_checkpoints_share_an_element_where_the_profile_says_so() -> None:
@@ -241,14 +315,14 @@ def test_what_an_interrupted_training_left_is_kept(tmp_path: Path) -> None:
         write_json(run.checkpoint(step) / "manifest.json", Manifest(step=step))
         write_text(run.result(step, "countdown"), str(step))
     write_text(run.metrics, "metrics")
-    aside = set_aside_interrupted(run)
+    aside = interrupted.set_aside_after(run, 0)
     assert aside is not None
     assert run.manifest(0) and run.result(0, "countdown").read_text() == "0"
     assert run.manifest(10) is None and not run.result(10, "countdown").exists()
     kept = RunDirectory(aside)
     assert kept.manifest(10) and kept.result(10, "countdown").read_text() == "10"
     assert kept.metrics.read_text() == "metrics"
-    assert set_aside_interrupted(run) is None
+    assert interrupted.set_aside_after(run, 0) is None
 
 
 def test_parameters_are_counted_without_torch(local_run: RunDirectory) -> None:
@@ -256,16 +330,9 @@ def test_parameters_are_counted_without_torch(local_run: RunDirectory) -> None:
 
     folder = local_run.checkpoint(0)
     true_count = AutoModelForCausalLM.from_pretrained(folder).num_parameters()
-    assert parameter_count(ModelSection(name="x", path=str(folder))) == true_count
-    config = load(str(local_run.recipe)).recipe.model
-    assert parameter_count(config) == pytest.approx(true_count, rel=0.02)
-
-
-def test_memory_of_a_14b_model_is_that_of_mixed_precision_adamw() -> None:
-    """18 bytes per parameter: bf16 weights and gradients, fp32 master weights, gradients and two moments."""
-    needed = training_memory_gib(load("qwen_long_cot").recipe)
-    assert needed == pytest.approx(14.8e9 * 18 / 1024**3)
-    assert ClusterProfile().gpu_memory_gb is None
+    for model in (ModelSection(name="x", path=str(folder)), load(str(local_run.recipe)).recipe.model):
+        size = model_size(model)
+        assert size is not None and size.parameters == pytest.approx(true_count, rel=0.02)
 
 
 def test_a_failed_preparation_does_not_bind_the_run_name(tmp_path: Path) -> None:

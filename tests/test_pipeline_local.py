@@ -28,7 +28,9 @@ def test_checkpoints_are_complete_and_load(local_run: RunDirectory, step: int) -
     assert manifest is not None
     folder = local_run.checkpoint(step)
     present = {path.name for path in folder.iterdir()} - {"manifest.json"}
-    assert manifest.files == {name: sha256_of_file(folder / name) for name in present}
+    assert {name: entry.sha256 for name, entry in manifest.files.items()} == {
+        name: sha256_of_file(folder / name) for name in present
+    }
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|endoftext|>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_default_run_of_the_paper() -> None:
     loaded = load("qwen_long_cot")
     recipe = loaded.recipe
     assert recipe.name == "Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256"
-    assert recipe.model.hub_id == "Qwen/Qwen3-14B-Base" and recipe.model.parameters == 14.8e9
+    assert recipe.model.hub_id == "Qwen/Qwen3-14B-Base" and recipe.model.shape is not None
     assert recipe.data.rows == row_count(recipe) == 20480
     assert recipe.training.learning_rate == 5e-5 and recipe.training.schedule is Schedule.cosine
     assert recipe.training.precision is Precision.bf16 and recipe.training.gradient_checkpointing
@@ -212,7 +213,28 @@ BROKEN = {
     "placeholder": ("epochs: 2", "epochs: ???  # <-", ["training.epochs", "missing required value"]),
     "out of range": ("1.0e-3", "5  # <-", ["given: 5", "> 0 and < 1"]),
     "not finite": ("epochs: 2", "epochs: 2\n  epsilon: .inf  # <-", ["inf", "> 0"]),
-    "micro-batch": ("micro_batch_size: 8", "micro_batch_size: 64  # <-", ["64", "at most 32"]),
+    "official batch": (
+        "global_batch_size: 32\n  micro_batch_size: 8",
+        "global_batch_size: 32  # <-\n  micro_batch_size: 8\n  arithmetic: official",
+        ["given: 32", "a multiple of 8 x training.micro_batch_size=8", "global_batch_size: 64", "_size: 1, 2, 4"],
+    ),
+    "no room for a row": (
+        "epochs: 2",
+        "epochs: 2\n  micro_batch_tokens: 511  # <-",
+        ["511", "at least 512", "data.max_length", "micro_batch_tokens: 512"],
+    ),
+    "token budget": ("epochs: 2", "epochs: 2\n  micro_batch_tokens: 1  # <-", ["given: 1", "valid: >= 2"]),
+    "resumable states": ("epochs: 2", "epochs: 2\n  state_every: 0  # <-", ["given: 0", ">= 1"]),
+    "offload": (
+        "micro_batch_size: 8",
+        "micro_batch_size: 4\n  arithmetic: official\n  cpu_offload: true  # <-",
+        ["official arithmetic has no offload", "training.cpu_offload: false", "training.arithmetic: standard"],
+    ),
+    "shape of a local model": (
+        "name: Tiny",
+        "name: Tiny\n  shape: {hidden_size: 64}  # <-",
+        ["model.shape", "only beside model.hub_id", "remove it"],
+    ),
     "batch above rows": ("global_batch_size: 32", "global_batch_size: 2000  # <-", ["2000", "at most 1000"]),
     "run name": ("name: small", "name: ../small  # <-", ["../small", "letters, digits"]),
     "no model_type": ("model_type: qwen3, ", "", ["no model_type", "model_type: qwen3"]),
@@ -243,6 +265,33 @@ def test_broken_recipe(folder: Path, case: str) -> None:
     fitting = [problem for problem in reported if problem.startswith(place) and all(part in problem for part in wanted)]
     assert len(fitting) == 1, "\n".join(reported)
     assert "to do: " in fitting[0]
+
+
+def test_gpus_that_share_rows_share_the_heads(folder: Path, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2}
+    shape = json.dumps({**sizes, "intermediate_size": 96, "vocab_size": 300, "model_type": "qwen3"})
+    no_config = ("model.config=null", "model.tokenizer_vocab_size=null")
+    on_hub = (*no_config, "model.hub_id=a/b", f"model.shape={shape}")
+    on_disk = (*no_config, f"model.path={model_folder(tmp_path / 'model')}")
+    (tmp_path / "model" / "config.json").write_text(shape)
+    for source in (on_hub, on_disk, (f"model.config={shape}",)):
+        for parts in (1, 3, 6):  # 2 key-value heads are repeated
+            load("good", (*source, f"training.sequence_parallel={parts}"), folder)
+        (problem,) = problems_of("good", folder, (*source, "training.sequence_parallel=4"))
+        assert "6 attention heads" in problem and "valid: 1, 2, 3, 6" in problem and "given: 4" in problem
+    (problem,) = problems_of("good", folder, (*no_config, "model.hub_id=a/b", "model.shape={hidden_size: 5}"))
+    assert "missing or unusable" in problem and "num_attention_heads" in problem
+    (tmp_path / "model" / "config.json").write_text("{")
+    load("good", (*on_disk, "training.sequence_parallel=4"), folder)  # not known, so not refused
+
+
+def test_only_official_bf16_has_no_offload_and_its_own_batches(folder: Path) -> None:
+    for words in (("arithmetic=standard",), ("arithmetic=official", "precision=fp32", "micro_batch_size=4")):
+        load("good", [f"training.{word}" for word in (*words, "cpu_offload=true")], folder)
+    load("good", ["training.global_batch_size=30", "training.checkpoint_steps=[66]"], folder)  # standard: any size
+    official = ("training.arithmetic=official", "training.global_batch_size=30", "training.checkpoint_steps=[66]")
+    (problem,) = problems_of("good", folder, official)
+    assert "global_batch_size: 64" in problem and "or training.micro_batch_size" not in problem
 
 
 def test_every_error_is_reported_at_once(folder: Path) -> None:

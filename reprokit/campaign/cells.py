@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -26,10 +27,14 @@ def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     ]
 
 
-def without_checkpoint(run: RunDirectory, cells: Sequence[Cell]) -> list[Cell]:
-    """Those of the cells that cannot be evaluated: the checkpoint is not there or not complete."""
-    gone = {step for step in {cell.step for cell in cells} if run.manifest(step) is None}
-    return [cell for cell in cells if cell.step in gone]
+def lost_cells(run: RunDirectory, recipe: Recipe, trained: float = math.inf) -> list[Cell]:
+    """Missing cells that cannot be evaluated any more: their checkpoint is not there or not complete, nor will it be.
+
+    `trained`: the step up to which no training will save checkpoints; the base can always be had again.
+    """
+    missing = [cell for cell in missing_cells(run, recipe) if 0 < cell.step <= trained]
+    gone = {step for step in {cell.step for cell in missing} if run.manifest(step) is None}
+    return [cell for cell in missing if cell.step in gone]
 
 
 def by_step(cells: Sequence[Cell], steps_per_group: int) -> list[list[Cell]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprokit.campaign.cells import all_cells, by_step, missing_cells, without_checkpoint
+from reprokit.campaign.cells import all_cells, by_step, lost_cells, missing_cells
 from reprokit.campaign.collect import collect
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
@@ -71,8 +72,7 @@ def plan(
     if "prepare" in stages and (to_train or cells or not is_prepared):
         add("prepare", ((run.root,),), HERE, description="base model, tokenizer, tokens, problems")
     if to_train:
-        saved = f"checkpoints at {_steps(recipe.training.checkpoint_steps)}"
-        add("train", ((run.root,),), profile.train, after=("prepare",), description=saved)
+        add("train", ((run.root,),), profile.train, after=("prepare",), description=_describe_training(run, recipe))
     if cells:
         groups = by_step(cells, profile.checkpoints_per_element)
         elements = tuple((run.root, group) for group in groups)
@@ -88,12 +88,17 @@ def plan(
 
 
 def _cells_to_evaluate(run: RunDirectory, recipe: Recipe, training_planned: bool) -> list[Cell]:
-    """Missing cells whose checkpoint is there or will be; a training makes all but the base anew."""
-    missing = missing_cells(run, recipe)
-    if training_planned and run.has_trained():
-        return [cell for cell in all_cells(recipe) if cell.step > 0 or cell in missing]
-    gone = [] if training_planned else [cell for cell in without_checkpoint(run, missing) if cell.step > 0]
-    return [cell for cell in missing if cell not in gone]
+    """Missing cells whose checkpoint is there or will be; a training makes those after its first step anew."""
+    trained = run.resume_step() if training_planned else math.inf
+    wanted = set(missing_cells(run, recipe)) - set(lost_cells(run, recipe, trained))
+    return [cell for cell in all_cells(recipe) if cell.step > trained or cell in wanted]
+
+
+def _describe_training(run: RunDirectory, recipe: Recipe) -> str:
+    start = run.resume_step()
+    left = [step for step in recipe.training.checkpoint_steps if step > start]
+    resumed = f"from step {start}, " if start else ""
+    return f"{resumed}checkpoints at {_steps(left)}" if left else f"{resumed}no checkpoint left to save"
 
 
 def _describe(cells: Sequence[Cell]) -> str:

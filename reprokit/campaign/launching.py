@@ -14,13 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from reprokit.campaign import needs, report
-from reprokit.campaign.cells import missing_cells, without_checkpoint
+from reprokit.campaign.cells import lost_cells
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.monitor import Monitor
 from reprokit.campaign.run_folder import (
     describe_conflict,
     discard_other_preparation,
-    set_aside_interrupted,
     write_recipe,
 )
 from reprokit.cluster import local, slurm
@@ -28,6 +27,7 @@ from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe
+from reprokit.records import interrupted
 from reprokit.records.files import read_json, write_json
 from reprokit.records.run_directory import RunDirectory, SubmittedJobs
 
@@ -89,7 +89,7 @@ def launch(campaign: Campaign, console: Console) -> None:
         write_recipe(campaign.run, campaign.loaded)
         _print_plan(campaign, jobs, console)
         if _trains(jobs):
-            set_aside_interrupted(campaign.run)
+            interrupted.set_aside_after(campaign.run, campaign.run.resume_step())
         _start(campaign, jobs, console)
 
 
@@ -117,12 +117,10 @@ def _print_plan(campaign: Campaign, jobs: Sequence[Job], console: Console) -> No
     recipe = campaign.loaded.recipe
     report.print_plan(recipe, jobs, campaign.cluster, campaign.profile, console)
     if _trains(jobs) and campaign.run.has_trained():
-        console.print(
-            "A training that did not reach its end is here: training starts again from step 0, and what it left is "
-            f"kept in {campaign.run.root}/interrupted_NN"
-        )
+        report.print_interrupted(campaign.run, console)
+        report.print_lost(lost_cells(campaign.run, recipe, campaign.run.resume_step()), console)
     elif "evaluate" in campaign.stages and campaign.run.training_complete.exists():
-        report.print_lost(without_checkpoint(campaign.run, missing_cells(campaign.run, recipe)), console)
+        report.print_lost(lost_cells(campaign.run, recipe), console)
 
 
 def _trains(jobs: Sequence[Job]) -> bool:
@@ -140,14 +138,13 @@ def _check_recipe(campaign: Campaign, jobs: Sequence[Job]) -> None:
         )
     if not _trains(jobs):
         return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / needs.GIB
+    needs.check_shares(campaign.loaded.recipe, campaign.profile, campaign.cluster)
     try:
-        needs.check_fits(campaign.loaded.recipe, campaign.profile, campaign.cluster, memory)
+        needs.check_fits(campaign.loaded.recipe, campaign.profile, campaign.cluster)
     except UserError as error:
         if campaign.profile.scheduler is Scheduler.slurm:
-            raise UserError(f"{error}\nGive the training more nodes (train.nodes) in the cluster profile.") from error
+            raise
         raise UserError(f"{error}\n{_what_works_here(campaign)}") from error
-    needs.check_shares(campaign.loaded.recipe, campaign.profile, campaign.cluster)
 
 
 def _check_scheduler(campaign: Campaign) -> None:

@@ -22,11 +22,8 @@ from reprokit.records.run_directory import RunDirectory
 def print_plan(recipe: Recipe, jobs: Sequence[Job], cluster: str, profile: ClusterProfile, console: Console) -> None:
     """The job graph with the resources of each job."""
     console.print(f"run [bold]{recipe.name}[/] on cluster={cluster}")
-    memory, disk = needs.training_memory_gib(recipe), needs.checkpoints_gib(recipe)
-    if memory is not None and disk is not None:
-        console.print(
-            f"training state about {_gib(memory)} over all ranks, activations on top; all checkpoints {_gib(disk)}"
-        )
+    for line in needs.summary(recipe, profile):
+        console.print(line)
     if not jobs:
         console.print("nothing is missing")
         return
@@ -39,10 +36,6 @@ def print_plan(recipe: Recipe, jobs: Sequence[Job], cluster: str, profile: Clust
         each = "this machine" if job.name == "prepare" else _describe(job.resources, here)
         table.add_row(job.name, str(len(job.elements)), each, waits + condition, job.description)
     console.print(table)
-
-
-def _gib(size: float) -> str:
-    return f"{size:,.0f} GiB" if size >= 1 else f"{size * 1024:,.0f} MiB"
 
 
 def _describe(resources: Resources, here: bool) -> str:
@@ -69,13 +62,26 @@ def print_scripts(jobs: Sequence[Job], profile: ClusterProfile, logs: Path, cons
     console.print("dry run: nothing was written or submitted")
 
 
+def print_interrupted(run: RunDirectory, console: Console) -> None:
+    """What a launch does with a training that did not reach its end."""
+    step = run.resume_step()
+    begins = (
+        f"training resumes at step {step}" if step else "there is no state to resume from: training starts at step 0"
+    )
+    later = "what it left" if step == 0 else "what it left of later steps"
+    console.print(
+        f"A training that did not reach its end is here; {begins}, and {later} is kept in {run.root}/interrupted_NN",
+        soft_wrap=True,
+    )
+
+
 def print_lost(lost: Sequence[Cell], console: Console) -> None:
     """Cells that nobody can evaluate any more."""
     if lost:
         steps = ", ".join(str(step) for step in sorted({cell.step for cell in lost}))
         console.print(
-            f"{len(lost)} cells stay missing: the checkpoints of steps {steps} were removed after the training. "
-            "To have them again, train under another name."
+            f"{len(lost)} cells stay missing: the checkpoints of steps {steps} were removed or damaged after they had "
+            "been saved. To have them again, train under another name."
         )
 
 

@@ -1,11 +1,9 @@
-"""The run folder as seen by a launch: whose it is, and what an interrupted training left in it."""
+"""The run folder as seen by a launch: whose it is."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from reprokit.recipe import LoadedRecipe, load_resolved
@@ -62,23 +60,3 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys and values of what may not change within a run."""
     sections: dict[str, Any] = {"model": recipe.model, "data": recipe.data, "training": recipe.training}
     return {f"{name}.{key}": value for name, section in sections.items() for key, value in asdict(section).items()}
-
-
-def set_aside_interrupted(run: RunDirectory) -> Path | None:
-    """Move what a training that did not reach its end left behind to `interrupted_NN/`; the base stays.
-
-    Returns the folder, None if there was nothing.
-    """
-    if not run.has_trained():
-        return None
-    number = len(list(run.root.glob("interrupted_*"))) + 1
-    aside = run.root / f"interrupted_{number:02d}"
-    base = run.checkpoint(0).name
-    # Results go first: cut off half-way, none is left that a new training's checkpoints would be credited with.
-    left = [path for kind in ("evaluation", "checkpoints") for path in sorted((run.root / kind).glob("step_*"))]
-    for path in [*(path for path in left if path.name != base), run.metrics.parent]:
-        if path.exists():
-            target = aside / path.relative_to(run.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
-    return aside

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reprokit.data import countdown
+from reprokit.data.faults import RowFaults
 from reprokit.errors import UserError
 from reprokit.recipe.registry import DATA_SUFFIXES
 
@@ -42,69 +45,115 @@ def from_generator(name: str, count: int, seed: int) -> Iterator[Row]:
 def from_file(path: Path) -> Iterator[Row]:
     """Yield the rows of a `.parquet` or `.jsonl` file in file order.
 
-    `message` is a list of {role, content}, or a string that stands for one user turn; `response` is a string.
-    Further columns are ignored.
+    `message` is a list of {role, content}, or a string that stands for one user turn; `response` is a string with
+    more than white space. Further columns are ignored. From the first broken row on, rows are checked only.
 
     Raises:
-        UserError: no such file, unknown suffix, no rows, or a broken row; the message names file and row.
+        UserError: no such file, unknown suffix, no rows, or broken rows; the message names file and rows.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such data file")
-    if path.suffix not in DATA_SUFFIXES:
-        raise UserError(f"{path}: unknown kind of data file; valid suffixes: {', '.join(DATA_SUFFIXES)}")
+    _check_file(path)
+    faults = RowFaults(str(path))
     number = 0
-    for number, columns in enumerate(_parquet(path) if path.suffix == ".parquet" else _json_lines(path), start=1):
-        yield _row(columns, f"{path}, row {number}")
+    for number, read in enumerate(_parquet(path) if path.suffix == ".parquet" else _json_lines(path), start=1):
+        try:
+            row = _row(read())
+        except _BrokenRow as error:
+            faults.add(number, str(error))
+            continue
+        if not faults.count:
+            yield row
+    faults.check()
     if number == 0:
         raise UserError(f"{path}: the file has no rows")
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def count(path: Path) -> int:
+    """Number of rows of a data file, without reading their columns.
+
+    Raises:
+        UserError: no such file, unknown suffix, or not a readable parquet file.
+    """
+    _check_file(path)
+    if path.suffix == ".parquet":
+        with _open_parquet(path) as file:
+            return int(file.metadata.num_rows)
+    with path.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+class _BrokenRow(Exception):
+    """What is wrong with a row."""
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such data file")
+    if path.suffix not in DATA_SUFFIXES:
+        raise UserError(f"{path}: unknown kind of data file; valid suffixes: {', '.join(DATA_SUFFIXES)}")
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, str(path))
-            for batch in file.iter_batches(batch_size=_BATCH, columns=list(COLUMNS)):
-                yield from batch.to_pylist()
+            yield file
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a readable parquet file: {error}") from error
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    with _open_parquet(path) as file:
+        if complaint := _missing_columns(file.schema_arrow.names):
+            raise UserError(f"{path}: {complaint}")
+        for batch in file.iter_batches(batch_size=_BATCH, columns=list(COLUMNS)):
+            for columns in batch.to_pylist():
+                yield partial(dict, columns)
+
+
+def _json_lines(path: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                columns = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}, row {number}: not JSON: {error}") from error
-            if not isinstance(columns, dict):
-                raise UserError(f"{path}, row {number}: a JSON {_kind(columns)}; valid: an object per line")
-            _check_columns(columns, f"{path}, row {number}")
-            yield columns
+        for line in stream:
+            yield partial(_parse_line, line)
 
 
-def _check_columns(names: Iterable[str], where: str) -> None:
+def _parse_line(line: bytes) -> dict[str, Any]:
+    try:
+        columns = json.loads(line)
+    except ValueError as error:
+        raise _BrokenRow(f"not JSON: {error}") from error
+    if not isinstance(columns, dict):
+        raise _BrokenRow(f"a JSON {_kind(columns)}; valid: an object per line")
+    if complaint := _missing_columns(columns):
+        raise _BrokenRow(complaint)
+    return columns
+
+
+def _missing_columns(names: Iterable[str]) -> str | None:
     found = list(names)
     missing = [name for name in COLUMNS if name not in found]
-    if missing:
-        raise UserError(f"{where}: no column {' or '.join(missing)}; found: {', '.join(map(str, found)) or 'none'}")
+    if not missing:
+        return None
+    return f"no column {' or '.join(missing)}; found: {', '.join(map(str, found)) or 'none'}"
 
 
-def _row(columns: dict[str, Any], where: str) -> Row:
+def _row(columns: dict[str, Any]) -> Row:
     message, response = columns["message"], columns["response"]
     if isinstance(message, str):
         message = [{"role": "user", "content": message}]
     if not isinstance(message, list) or not message:
-        raise UserError(f"{where}: message is {_kind(message)}; valid: turns of {{role, content}}, or a string")
+        raise _BrokenRow(f"message is {_kind(message)}; valid: turns of {{role, content}}, or a string")
     for position, turn in enumerate(message, start=1):
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
-            raise UserError(f"{where}: turn {position} of message is {turn!r:.80}; valid: role and content, both text")
+            raise _BrokenRow(f"turn {position} of message is {turn!r:.80}; valid: role and content, both text")
     if not isinstance(response, str) or not response:
-        raise UserError(f"{where}: response is {_kind(response)}; valid: text that is not empty")
+        raise _BrokenRow(f"response is {_kind(response)}; valid: text that is not empty")
+    if not response.strip():
+        raise _BrokenRow("response is white space only; valid: text to learn")
     row = Row([{"role": turn["role"], "content": turn["content"]} for turn in message], response)
     try:
         msgspec.json.encode(row)
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: text that is not Unicode: {error}") from error
+        raise _BrokenRow(f"text that is not Unicode: {error}") from error
     return row
 
 

@@ -16,7 +16,7 @@ from reprokit.evaluation.engine import Engine, Request
 from reprokit.evaluation.scoring import finish_cell
 from reprokit.recipe.sampling import Sampling, sampling
 from reprokit.recipe.schema import Recipe
-from reprokit.records import provenance
+from reprokit.records import manifest, provenance
 from reprokit.records.files import read_json_lines, write_json_lines
 from reprokit.records.result import Cell, Sample, is_done
 from reprokit.records.run_directory import RunDirectory
@@ -82,8 +82,11 @@ def _generate(
     job: str,
 ) -> None:
     """Write this worker's share of the samples of every benchmark."""
+    weights = run.weights(step)
+    if share.rank == 0:  # once is enough: when one worker fails, the others are stopped
+        manifest.verify(run.checkpoint(step))
     requests = [request for task in tasks for request in _requests(tokenizer, task)[share.rank :: share.world_size]]
-    engine.load(run.weights(step))
+    engine.load(weights)
     samples = engine.generate(requests, f"evaluate step {step}", progress if share.rank == 0 else None)
     for task in tasks:
         of_task = [

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from reprokit.data.rows import Row
 from reprokit.data.tokenizer import train_tokenizer
 from reprokit.errors import UserError
 from reprokit.recipe.schema import ModelSection, Precision
 from reprokit.records.files import write_json
-from reprokit.records.run_directory import Manifest, RunDirectory
+from reprokit.records.manifest import Manifest
+from reprokit.records.run_directory import RunDirectory
 
 WEIGHT_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no remote code
 
@@ -35,7 +39,7 @@ def fetch_model(hub_id: str, revision: str | None) -> Path:
         ) from error
 
 
-def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | None, rows: Any) -> Any:
+def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | None, rows: Iterable[Row]) -> Any:
     """The tokenizer of the run, saved in the run folder: trained on `rows`, given by the recipe, or the model's own."""
     from transformers import AutoTokenizer
 
@@ -44,11 +48,7 @@ def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | No
     if model.tokenizer_vocab_size is not None:
         tokenizer: Any = train_tokenizer(rows, model.tokenizer_vocab_size)
     else:
-        source = model.tokenizer or str(weights)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise UserError(f"no tokenizer could be loaded from {source}: {error}\nSet model.tokenizer.") from error
+        tokenizer = _load_tokenizer(model.tokenizer or str(weights))
     if model.chat_template is not None:
         tokenizer.chat_template = Path(model.chat_template).read_text()
     aside = run.tokenizer.with_name(".tokenizer.partial")
@@ -58,11 +58,39 @@ def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | No
     return tokenizer
 
 
+def _load_tokenizer(source: str) -> Any:
+    """The tokenizer of a folder or hub id; no code of it is run."""
+    if _is_internlm2(Path(source)):
+        from reprokit.preparation.sentencepiece_tokenizer import load_internlm2_tokenizer
+
+        return load_internlm2_tokenizer(Path(source))
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"no tokenizer could be loaded from {source}: {error}\nSet model.tokenizer.") from error
+
+
+def _is_internlm2(folder: Path) -> bool:
+    """Whether `folder` has a model in InternLM2's own layout, which transformers knows by remote code only."""
+    path = folder / "config.json"
+    return path.is_file() and json.loads(path.read_bytes()).get("model_type") == "internlm2"
+
+
 def prepare_base(
     run: RunDirectory, model: ModelSection, precision: Precision, weights: Path | None, tokenizer: Any
 ) -> None:
-    """Make checkpoint 0: a reference to `weights`, or, for a `config:` block, fresh random weights."""
+    """Make checkpoint 0: a reference to `weights`, or, for a `config:` block, fresh random weights.
+
+    The weights of an InternLM2 model are written anew, as those of a Llama model.
+    """
     if run.manifest(0) is not None:
+        return
+    if weights is not None and _is_internlm2(weights):
+        from reprokit.preparation import internlm2
+
+        internlm2.convert(weights, run.checkpoint(0), tokenizer)
         return
     if weights is not None:
         write_json(run.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(weights), revision=model.revision))

@@ -10,6 +10,9 @@ from typing import Any
 
 from reprokit.recipe.schema import ModelSection
 
+# Without these fields of a config.json there is no Architecture; others have defaults.
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -62,10 +65,10 @@ def from_config(config: Mapping[str, Any]) -> Architecture | None:
 
     A multimodal configuration counts with its language model only.
     """
-    fields = config.get("text_config") or config
     try:
+        fields = config.get("text_config") or config
         hidden, heads = int(fields["hidden_size"]), int(fields["num_attention_heads"])
-        return Architecture(
+        found = Architecture(
             hidden_size=hidden,
             layers=int(fields["num_hidden_layers"]),
             heads=heads,
@@ -76,15 +79,18 @@ def from_config(config: Mapping[str, Any]) -> Architecture | None:
             tied=bool(config.get("tie_word_embeddings", fields.get("tie_word_embeddings", True))),
             context=fields.get("max_position_embeddings"),
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
+    sizes = (found.hidden_size, found.layers, found.heads, found.key_value_heads, found.head_dim)
+    return found if min(*sizes, found.intermediate_size, found.vocabulary) > 0 else None
 
 
 def of_model(model: ModelSection) -> Architecture | None:
     """The architecture of a recipe's base model as far as it is known without the network.
 
     Raises:
-        ValueError: the config.json of `model.path` is not JSON.
+        OSError: the config.json of `model.path` cannot be read.
+        ValueError: it is not JSON.
     """
     if model.config is not None:
         return from_config({"vocab_size": model.tokenizer_vocab_size, **model.config})

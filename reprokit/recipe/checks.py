@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from omegaconf import MISSING
 from omegaconf.errors import MissingMandatoryValue
 
+from reprokit.recipe.architecture import SIZES, from_config, of_model
 from reprokit.recipe.derived import row_count, steps_of
 from reprokit.recipe.problems import Problem, closest
 from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY, benchmark_names
-from reprokit.recipe.schema import Recipe
+from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, ModelSection, Precision, Recipe
 
 Check = Callable[[Recipe], Iterable[Problem]]
 
@@ -45,7 +46,6 @@ POSITIVE, NOT_NEGATIVE, AT_LEAST_ONE = Range(0, open_low=True), Range(0), Range(
 TOP_P = Range(0, 1, open_low=True, open_high=False)
 RANGES = {
     "model.tokenizer_vocab_size": Range(SMALLEST_VOCABULARY),
-    "model.parameters": POSITIVE,
     "model.seed": NOT_NEGATIVE,
     "data.rows": AT_LEAST_ONE,
     "data.max_length": Range(2),
@@ -54,12 +54,15 @@ RANGES = {
     "training.epochs": AT_LEAST_ONE,
     "training.global_batch_size": AT_LEAST_ONE,
     "training.micro_batch_size": AT_LEAST_ONE,
+    "training.micro_batch_tokens": Range(2),
+    "training.sequence_parallel": AT_LEAST_ONE,
     "training.warmup_fraction": Range(0, 1),
     "training.weight_decay": NOT_NEGATIVE,
     "training.epsilon": POSITIVE,
     "training.max_gradient_norm": POSITIVE,
     "training.betas": Range(0, 1),
     "training.checkpoint_steps": AT_LEAST_ONE,
+    "training.state_every": AT_LEAST_ONE,
     "training.seed": NOT_NEGATIVE,
     "evaluation.temperature": NOT_NEGATIVE,
     "evaluation.top_p": TOP_P,
@@ -111,6 +114,7 @@ def check_model(recipe: Recipe) -> Iterator[Problem]:
     model = recipe.model
     sources = {"path": model.path, "hub_id": model.hub_id, "config": model.config}
     yield from _one_source("model", {key: value for key, value in sources.items() if value is not None}, sources)
+    yield from _check_shape(model)
     if model.config is None:
         if model.tokenizer_vocab_size is not None:
             remedy = "remove it: the tokenizer belongs to the model (model.tokenizer names another)"
@@ -125,6 +129,18 @@ def check_model(recipe: Recipe) -> Iterator[Problem]:
         given = "neither" if model.tokenizer is None else f"{model.tokenizer} and {model.tokenizer_vocab_size}"
         remedy = "name a tokenizer, or give the size of the one to train on the data"
         yield Problem("model.tokenizer", message, remedy, given)
+
+
+def _check_shape(model: ModelSection) -> Iterator[Problem]:
+    if model.shape is None:
+        return
+    given = ", ".join(model.shape)
+    if model.hub_id is None:
+        remedy = "remove it: the sizes are those of model.path or model.config"
+        yield Problem("model.shape", "only beside model.hub_id", remedy, given)
+    elif from_config(model.shape) is None:
+        remedy = "copy them from the config.json of model.hub_id, or remove model.shape to plan without"
+        yield Problem("model.shape", "sizes of the model are missing or unusable", remedy, given, ", ".join(SIZES))
 
 
 def check_data(recipe: Recipe) -> Iterator[Problem]:
@@ -164,13 +180,59 @@ def check_context(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(key, "longer than the context of the model", f"write {key}: {context}", str(length), valid)
 
 
-def check_training(recipe: Recipe) -> Iterator[Problem]:
+def check_micro_batches(recipe: Recipe) -> Iterator[Problem]:
+    """Forward passes against rows and the global batch."""
+    training, length = recipe.training, recipe.data.max_length
+    if training.micro_batch_tokens is not None and training.micro_batch_tokens < length:
+        given, valid = str(training.micro_batch_tokens), f"at least {length}, data.max_length"
+        remedy = f"write training.micro_batch_tokens: {length}, or lower data.max_length: a row is never split"
+        yield Problem("training.micro_batch_tokens", "no room for the longest row", remedy, given, valid)
+    if training.arithmetic is not Arithmetic.official or min(training.micro_batch_size, training.global_batch_size) < 1:
+        return
+    batch, unit = training.global_batch_size, OFFICIAL_GPUS * training.micro_batch_size
+    if batch % unit:
+        message = f"official arithmetic shares it among {OFFICIAL_GPUS} GPUs in micro-batches of equal size"
+        valid = f"a multiple of {OFFICIAL_GPUS} x training.micro_batch_size={training.micro_batch_size}"
+        multiples = " or ".join(str(number) for number in (batch // unit * unit, (batch // unit + 1) * unit) if number)
+        remedy = f"write training.global_batch_size: {multiples}"
+        if batch % OFFICIAL_GPUS == 0:
+            sizes = [size for size in range(1, 65) if (batch // OFFICIAL_GPUS) % size == 0]
+            remedy += f", or training.micro_batch_size: {', '.join(map(str, sizes))}"
+        yield Problem("training.global_batch_size", message, remedy, str(batch), valid)
+
+
+def check_offload(recipe: Recipe) -> Iterator[Problem]:
     training = recipe.training
-    if training.micro_batch_size > training.global_batch_size:
-        valid = f"at most {training.global_batch_size}, training.global_batch_size"
-        given = str(training.micro_batch_size)
-        remedy = f"write training.micro_batch_size: {training.global_batch_size}, or less"
-        yield Problem("training.micro_batch_size", "larger than the global batch", remedy, given, valid)
+    all_bf16 = training.arithmetic is Arithmetic.official and training.precision is Precision.bf16
+    if training.cpu_offload and all_bf16:
+        # DeepSpeed 0.19.8 offloads bf16 states to its own CPU optimizer only (base_optimizer.py,
+        # _configure_master_weights); that computes in fp32 and rounds once, torch rounds after every operation.
+        message = (
+            "official arithmetic has no offload: DeepSpeed moves bf16 states only to an AdamW that rounds otherwise"
+        )
+        remedy = (
+            "write training.cpu_offload: false and use more GPUs, a smaller training.micro_batch_tokens or "
+            "training.sequence_parallel; or training.arithmetic: standard, which is another training"
+        )
+        yield Problem("training.cpu_offload", message, remedy, "true", "false")
+
+
+def check_sequence_parallel(recipe: Recipe) -> Iterator[Problem]:
+    """GPUs that share a row each take some attention heads; key-value heads are repeated where they are fewer."""
+    parts, heads = recipe.training.sequence_parallel, _attention_heads(recipe)
+    if heads is not None and parts > 1 and heads % parts:
+        valid = ", ".join(str(number) for number in range(1, heads + 1) if heads % number == 0)
+        remedy = f"use a valid number: it must divide the {heads} attention heads of the model"
+        yield Problem("training.sequence_parallel", "heads cannot be shared equally", remedy, str(parts), valid)
+
+
+def _attention_heads(recipe: Recipe) -> int | None:
+    """Attention heads of the base model, None where they are not known."""
+    try:
+        architecture = of_model(recipe.model)
+    except (OSError, ValueError):  # of a model folder that is not there or damaged, which is reported elsewhere
+        return None
+    return None if architecture is None else architecture.heads
 
 
 def check_betas(recipe: Recipe) -> Iterator[Problem]:
@@ -287,8 +349,15 @@ def check_rows(recipe: Recipe) -> Iterator[Problem]:
 
 def check_combinations(recipe: Recipe, looked: Mapping[str, list[Path]] | None) -> list[Problem]:
     """All checks but the ranges; `looked` as in `check_files`, or None to leave local files alone."""
-    checks: list[Check] = [check_names, check_model, check_data, check_context, check_training, check_betas]
-    checks += [check_step_list, check_benchmarks, check_room]
+    checks: list[Check] = [check_names, check_model, check_data, check_context, check_betas]
+    checks += [
+        check_micro_batches,
+        check_offload,
+        check_sequence_parallel,
+        check_step_list,
+        check_benchmarks,
+        check_room,
+    ]
     if looked is not None:
         places = looked
         checks += [lambda recipe: check_files(recipe, places), check_rows]

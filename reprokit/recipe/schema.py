@@ -13,6 +13,9 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 
+OFFICIAL_GPUS = 8  # of the official code, whose arithmetic depends on their number
+
+
 class Schedule(Enum):
     """Learning-rate schedule after the linear warm-up."""
 
@@ -84,7 +87,7 @@ class TrainingSection:
     epochs: int = MISSING
     global_batch_size: int = MISSING  # rows per optimiser step, over all ranks
     micro_batch_size: int = 4  # official arithmetic: rows whose tokens share one mean
-    micro_batch_tokens: Optional[int] = None  # most tokens of a forward pass; default: data.max_length or, official, all
+    micro_batch_tokens: Optional[int] = None  # most in a forward pass; default: data.max_length; official: no limit
     schedule: Schedule = Schedule.cosine
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01

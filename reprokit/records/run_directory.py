@@ -1,32 +1,22 @@
 """Where everything of a run lies, and what tells that a piece is complete.
 
-A piece counts as there only when the file that is written last is there: `manifest.json` of a checkpoint,
-`result.json` of a cell (run x step x benchmark), `report.json` of the tokenised data.
+A piece counts as there only when the file that is written last is there: `manifest.json` of a checkpoint or a
+resumable state, whose files must have the sizes that it lists, `result.json` of a cell (run x step x benchmark),
+`report.json` of the tokenised data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 import msgspec
 
-from reprokit.records.files import read_json
-
-
-class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`manifest.json` of a checkpoint: `files` maps each file to its sha256.
-
-    `weights` names another folder when the checkpoint is a base model that lies elsewhere (then `files` is empty),
-    `revision` its hub commit.
-    """
-
-    step: int
-    files: dict[str, str] = msgspec.field(default_factory=dict)
-    weights: Optional[str] = None
-    revision: Optional[str] = None
+from reprokit.errors import UserError
+from reprokit.records import manifest as manifests
+from reprokit.records.manifest import Manifest
 
 
 class SubmittedJobs(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -89,23 +79,42 @@ class RunDirectory:
 
     def manifest(self, step: int) -> Manifest | None:
         """The manifest of a complete checkpoint, None if there is none."""
-        path = self.checkpoint(step) / "manifest.json"
-        return read_json(path, Manifest) if path.exists() else None
+        return manifests.read(self.checkpoint(step))
+
+    def state(self, step: int) -> Path:
+        """Folder of the resumable state of the training after `step` steps."""
+        return self.root / "state" / f"step_{step:06d}"
+
+    def states(self) -> list[int]:
+        """Steps of which a folder of a resumable state is there, complete or not, newest first."""
+        steps = (step_of(path) for path in (self.root / "state").glob("step_*"))
+        return sorted((step for step in steps if step > 0), reverse=True)
+
+    def resume_step(self) -> int:
+        """The step after which an interrupted training goes on: that of its newest complete state, 0 without any."""
+        return next((step for step in self.states() if manifests.flaw(self.state(step)) is None), 0)
 
     def has_trained(self) -> bool:
         """Whether a training has left anything here, complete or not."""
-        kinds = ("checkpoints", "evaluation")
-        return any(path.name != self.checkpoint(0).name for kind in kinds for path in (self.root / kind).glob("step_*"))
+        return next(self.made_after(0), None) is not None
+
+    def made_after(self, step: int) -> Iterator[Path]:
+        """Folders of results, checkpoints and states of later steps than `step`, in this order."""
+        for kind in ("evaluation", "checkpoints", "state"):
+            yield from (path for path in sorted((self.root / kind).glob("step_*")) if step_of(path) > step)
 
     def weights(self, step: int) -> Path:
         """Folder with the weights of a complete checkpoint.
 
         Raises:
-            FileNotFoundError: the checkpoint is not there or not complete.
+            UserError: the checkpoint is not there or not complete.
         """
         manifest = self.manifest(step)
         if manifest is None:
-            raise FileNotFoundError(f"{self.checkpoint(step)}: no complete checkpoint (manifest.json is missing)")
+            reason = manifests.flaw(self.checkpoint(step))
+            raise UserError(
+                f"there is no complete checkpoint of step {step}: {reason}. Launch again for what can be made."
+            )
         return Path(manifest.weights) if manifest.weights else self.checkpoint(step)
 
     def is_prepared(self, benchmarks: Iterable[str]) -> bool:
@@ -123,3 +132,9 @@ class RunDirectory:
 
     def result(self, step: int, benchmark: str) -> Path:
         return self.cell(step, benchmark) / "result.json"
+
+
+def step_of(folder: Path) -> int:
+    """The step of a folder `step_NNNNNN`; -1 for a name that is none."""
+    number = folder.name.removeprefix("step_")
+    return int(number) if number.isdigit() else -1

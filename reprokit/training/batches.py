@@ -1,11 +1,9 @@
-"""Which rows make up each optimiser step, how they are shared among the ranks, and padded micro-batches."""
+"""The rows of a forward pass as one row without padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from reprokit.data.tokens import TokenDataset
@@ -14,44 +12,64 @@ IGNORED = -100  # label of a position without loss, as in torch.nn.functional.cr
 
 
 @dataclass(frozen=True)
-class MicroBatch:
-    """Tensors of shape (rows, longest row); `labels` hold the token itself where there is loss, else IGNORED."""
+class SequenceShard:
+    """The part of every row that a rank holds: number `index` of `count` equal ones (1: the whole)."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class FlatBatch:
+    """Rows one after the other, or a rank's shard of that: `length` positions of it.
+
+    `input_ids`, `position_ids`: int64 [1, length]; positions begin anew with every row.
+    `boundaries`: int32 [rows + 1], where the rows begin and end in the whole, `longest` the longest of them.
+    `predicting`: int64 [targets], positions of this shard whose next token is a target, `targets`: int64 [targets],
+    those tokens. There is at least one, whose target is IGNORED if the shard has no real one.
+    """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
+    position_ids: torch.Tensor
+    boundaries: torch.Tensor
+    longest: int
+    predicting: torch.Tensor
+    targets: torch.Tensor
+
+    def to(self, device: torch.device) -> FlatBatch:
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self._TENSORS}
+        return FlatBatch(longest=self.longest, **moved)
+
+    _TENSORS = ("input_ids", "position_ids", "boundaries", "predicting", "targets")
 
 
-def global_batches(rows: int, batch_size: int, epochs: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the row numbers of every optimiser step; each epoch has its own order and drops its last partial batch."""
-    for epoch in range(epochs):
-        order = np.random.default_rng((seed, epoch)).permutation(rows)
-        for start in range(0, rows - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
+def flatten(dataset: TokenDataset, rows: tuple[int, ...], shard: SequenceShard) -> FlatBatch:
+    """The given rows as one; loss on response tokens and EOS only, at the position before each.
 
-
-def share_of_rank(batch: np.ndarray, lengths: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """The rows of `batch` (a multiple of `world_size`) that `rank` computes.
-
-    They are dealt out longest first and there and back again (0 1 2 2 1 0 0 1 ...), so that ranks have equal work and
-    the rows of a micro-batch similar lengths.
+    Rows that do not divide into `shard.count` equal parts get a last row of up to `shard.count` - 1 padding tokens.
     """
-    longest_first = batch[np.argsort(-lengths[batch], kind="stable")]
-    rounds = longest_first.reshape(-1, world_size)
-    rounds[1::2] = rounds[1::2, ::-1]
-    return rounds[:, rank]
-
-
-def collate(dataset: TokenDataset, rows: np.ndarray, pad_id: int) -> MicroBatch:
-    """Right-padded micro-batch of the given rows; loss on response tokens and EOS only."""
-    examples = [dataset[int(row)] for row in rows]
-    shape = (len(examples), max(len(ids) for ids, _ in examples))
-    input_ids = torch.full(shape, pad_id, dtype=torch.long)
-    attention_mask = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED, dtype=torch.long)
-    for index, (ids, prompt_length) in enumerate(examples):
+    examples = [dataset[row] for row in rows]
+    lengths = [len(ids) for ids, _ in examples]
+    if padding := -sum(lengths) % shard.count:
+        lengths.append(padding)
+    input_ids = torch.zeros(sum(lengths), dtype=torch.long)
+    targets = torch.full_like(input_ids, IGNORED)
+    start = 0
+    for ids, prompt_length in examples:
         tokens = torch.from_numpy(ids)
-        input_ids[index, : len(ids)] = tokens
-        attention_mask[index, : len(ids)] = 1
-        labels[index, prompt_length : len(ids)] = tokens[prompt_length:]
-    return MicroBatch(input_ids, attention_mask, labels)
+        input_ids[start : start + len(ids)] = tokens
+        targets[start + prompt_length - 1 : start + len(ids) - 1] = tokens[prompt_length:]
+        start += len(ids)
+    part = slice(shard.index * len(input_ids) // shard.count, (shard.index + 1) * len(input_ids) // shard.count)
+    position_ids = torch.cat([torch.arange(length) for length in lengths])
+    predicting = (targets[part] != IGNORED).nonzero().flatten()
+    if len(predicting) == 0:
+        predicting = torch.zeros(1, dtype=torch.long)
+    return FlatBatch(
+        input_ids=input_ids[None, part],
+        position_ids=position_ids[None, part],
+        boundaries=torch.tensor([0, *lengths]).cumsum(0).int(),
+        longest=max(lengths),
+        predicting=predicting,
+        targets=targets[part][predicting],
+    )

@@ -2,69 +2,104 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from reprokit.records.files import sha256_of_file, write_json
-from reprokit.records.run_directory import Manifest, RunDirectory
-
-MAX_SHARD_SIZE = "5GB"
-
-
-def gather_parameters(model: torch.nn.Module, rank: int) -> dict[str, torch.Tensor]:
-    """Full parameters on the CPU of rank 0, one after the other; empty on the other ranks. All ranks must call it."""
-    import deepspeed
-
-    gathered: dict[str, torch.Tensor] = {}
-    for name, parameter in model.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter]):
-            if rank == 0:
-                gathered[name] = parameter.detach().to("cpu", copy=True)
-    if rank == 0:
-        gathered.update({name: buffer.cpu() for name, buffer in _persistent_buffers(model)})
-    return gathered
-
-
-def _persistent_buffers(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    in_state = set(model.state_dict(keep_vars=True))
-    return [(name, buffer) for name, buffer in model.named_buffers() if name in in_state]
+from reprokit.errors import UserError
+from reprokit.records import manifest
+from reprokit.records.run_directory import RunDirectory
+from reprokit.training.shards import TensorPlan, write_weights
 
 
 def save(run: RunDirectory, model: Any, tokenizer: Any, step: int, rank: int) -> None:
-    """Save `model`, its parameters partitioned by ZeRO-3, as the checkpoint of `step`. All ranks must call it."""
-    weights = gather_parameters(model, rank)
-    if rank == 0:
-        write(run, model, weights, tokenizer, step)
+    """Save the transformers model `model`, its parameters partitioned by ZeRO-3, as the checkpoint of `step`.
 
+    All ranks must call it. Rank 0 holds one gathered parameter and one file of at most `shards.MAX_SHARD_BYTES`.
 
-def write(run: RunDirectory, model: Any, weights: dict[str, torch.Tensor], tokenizer: Any, step: int) -> None:
-    """Write `weights` of the transformers model `model` as the checkpoint of `step`.
-
-    Written aside and renamed: `manifest.json` with the sha256 of every file comes last.
+    Raises:
+        UserError: the disk is full or the folder cannot be written; no checkpoint is left then.
     """
-    final = run.checkpoint(step)
-    aside = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    model.save_pretrained(aside, state_dict=weights, max_shard_size=MAX_SHARD_SIZE)
-    tokenizer.save_pretrained(aside)
-    complete(aside, step)
-    replaced = final.with_name(f".{final.name}.replaced")
-    if final.exists():
-        os.replace(final, replaced)
-    os.replace(aside, final)
-    shutil.rmtree(replaced, ignore_errors=True)
+    gathered = _gathered(model, rank)
+    if rank == 0:
+        _write(run, model, gathered, tokenizer, step)
+    else:
+        for _ in gathered:
+            pass
 
 
-def complete(folder: Path, step: int) -> None:
-    """Make every file of `folder` durable, then write its manifest."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        files[path.name] = sha256_of_file(path)
-    write_json(folder / "manifest.json", Manifest(step=step, files=files))
+def write(run: RunDirectory, model: Any, weights: Mapping[str, torch.Tensor], tokenizer: Any, step: int) -> None:
+    """Write `weights`, by the names that they have in the transformers model `model`, as the checkpoint of `step`.
+
+    Raises:
+        UserError: as `save`.
+    """
+    _write(run, model, ((name, weights[name]) for name, _ in _stored(model)), tokenizer, step)
+
+
+def _stored(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, tied ones once, and persistent buffers: what makes up a checkpoint of `model`."""
+    ignored = set(model._keys_to_ignore_on_save or ())
+    persistent = set(model.state_dict(keep_vars=True)) - ignored
+    yield from ((name, parameter) for name, parameter in model.named_parameters() if name not in ignored)
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
+
+
+def _gathered(model: Any, rank: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Whole tensors on the CPU of rank 0, nothing on the other ranks; all of them must come to the end of it."""
+    import deepspeed
+
+    for name, tensor in _stored(model):
+        with deepspeed.zero.GatheredParameters([tensor]):
+            whole = tensor.detach().to("cpu", copy=True) if rank == 0 else None
+        if whole is not None:
+            yield name, whole
+        del whole
+
+
+def _write(
+    run: RunDirectory, model: Any, tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Any, step: int
+) -> None:
+    plan = _plan(model)
+    with manifest.draft(run.checkpoint(step), step, needed=sum(tensor.bytes for tensor in plan)) as draft:
+        tokenizer.save_pretrained(draft.folder)
+        model.config.architectures = [type(model).__name__]
+        model.config.dtype = str(model.dtype).removeprefix("torch.")
+        model.config.save_pretrained(draft.folder)
+        if model.can_generate():
+            model.generation_config.save_pretrained(draft.folder)
+        saved = (part for name, tensor in tensors for part in _as_saved(model, {name: tensor}).items())
+        write_weights(draft.folder, plan, ((name, tensor.contiguous()) for name, tensor in saved))
+
+
+def _plan(model: Any) -> list[TensorPlan]:
+    """What a checkpoint of `model` will hold, under the names and in the shapes that `save_pretrained` would write.
+
+    Raises:
+        UserError: a tensor of the checkpoint is made of several parameters, which are gathered one by one here.
+    """
+    whole: dict[str, torch.Tensor] = {}
+    for name, tensor in _stored(model):
+        shape = getattr(tensor, "ds_shape", tensor.shape)
+        whole[name] = torch.empty(shape, dtype=tensor.dtype, device="meta")
+    one_by_one: dict[str, torch.Tensor] = {}
+    for name, tensor in whole.items():
+        one_by_one |= _as_saved(model, {name: tensor})
+    together = _as_saved(model, whole)
+    if {name: tensor.shape for name, tensor in together.items()} != {
+        name: tensor.shape for name, tensor in one_by_one.items()
+    }:
+        raise UserError(
+            f"models of the kind {model.config.model_type} cannot be saved: transformers joins several of their "
+            "parameters in one tensor. Valid are models such as Qwen3, Qwen2.5, Gemma3, Llama."
+        )
+    return [TensorPlan(name, tuple(tensor.shape), tensor.dtype) for name, tensor in one_by_one.items()]
+
+
+def _as_saved(model: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names of parameters in transformers -> those in checkpoints; some architectures have others there."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    converted: dict[str, torch.Tensor] = revert_weight_conversion(model, tensors)
+    return converted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import torch
 
-from reprokit.errors import UserError
-from reprokit.recipe.schema import Precision, TrainingSection
+from reprokit.recipe.schema import Arithmetic, Precision, TrainingSection
+from reprokit.training import attention
+from reprokit.training.model import load
 
 # Rank 0 alone writes checkpoints while the others wait in a collective: that must not look like a hang.
 PATIENCE = timedelta(hours=2)
@@ -47,71 +47,98 @@ def initialise_distributed(local_rank: int, cores: int) -> None:
     deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=PATIENCE)
 
 
-def attention(precision: Precision) -> str:
-    """Flash-attention on GPUs, which takes no fp32; else PyTorch's own kernels.
+def sequence_group(sequence_parallel: int) -> Any:
+    """The process group of the ranks that share every row with this one; None if it has whole rows. All must call it.
 
-    Raises:
-        UserError: there is a GPU, but the flash-attn package is not installed.
+    Neighbouring ranks share rows, so that those of a group are on one node.
     """
-    if not torch.cuda.is_available() or precision is Precision.fp32:
-        return "sdpa"
-    if importlib.util.find_spec("flash_attn") is None:
-        raise UserError(
-            "training on GPUs needs flash-attn, which this environment lacks; build it on a node with nvcc, as the top "
-            "of env.yml says: pip install --no-build-isolation flash-attn==2.8.3.post2"
-        )
-    return "flash_attention_2"
+    if sequence_parallel == 1:
+        return None
+    mine = None
+    for first in range(0, torch.distributed.get_world_size(), sequence_parallel):
+        ranks = list(range(first, first + sequence_parallel))
+        group = torch.distributed.new_group(ranks)
+        if torch.distributed.get_rank() in ranks:
+            mine = group
+    return mine
 
 
 def deepspeed_config(training: TrainingSection, world_size: int) -> dict[str, Any]:
-    """ZeRO-3 configuration; micro-batches are weighted by the loss, so DeepSpeed must not scale them."""
-    accumulation = micro_batches_per_rank(training, world_size)
+    """ZeRO-3 configuration. Passes are weighted by the loss and counted by the loop, so DeepSpeed must do neither.
+
+    official, in bf16: parameters, gradients, their sums and both moments are bf16, gradients of one pass are averaged
+    over ranks in fp32 (official code). standard, in bf16: gradients are summed and parameters updated in fp32.
+    """
+    bf16: dict[str, Any] = {"enabled": training.precision is Precision.bf16}
+    sums = "fp32"
+    if is_all_bf16(training):
+        bf16 |= {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
+        sums = "bf16"
+    zero: dict[str, Any] = {"stage": 3, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True}
+    if training.cpu_offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
-        "train_micro_batch_size_per_gpu": training.micro_batch_size,
-        "gradient_accumulation_steps": accumulation,
-        "train_batch_size": training.micro_batch_size * accumulation * world_size,
-        "zero_optimization": {"stage": 3, "overlap_comm": torch.cuda.is_available(), "contiguous_gradients": True},
-        "bf16": {"enabled": training.precision is Precision.bf16},
-        # Gradients are summed over micro-batches and ranks in fp32 whatever the precision of the model.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": world_size,
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW runs on the host too, and needs no compiler
+        "bf16": bf16,
         "communication_data_type": "fp32",
-        "data_types": {"grad_accum_dtype": "fp32"},
+        "data_types": {"grad_accum_dtype": sums},
         "gradient_clipping": training.max_gradient_norm,
         "steps_per_print": 10**9,
     }
 
 
-def micro_batches_per_rank(training: TrainingSection, world_size: int) -> int:
-    """Forward passes of one rank per optimiser step."""
-    rows_per_rank = training.global_batch_size // world_size
-    return -(-rows_per_rank // training.micro_batch_size)
+def is_all_bf16(training: TrainingSection) -> bool:
+    """Whether not even master weights and moments are fp32."""
+    return training.arithmetic is Arithmetic.official and training.precision is Precision.bf16
 
 
-def build(weights: Path, training: TrainingSection, world_size: int) -> Any:
-    """DeepSpeed engine around the model in `weights`, its parameters partitioned over all ranks from the start."""
-    import deepspeed
-    from transformers import AutoModelForCausalLM
-    from transformers.integrations import HfDeepSpeedConfig
+def optimizer(model: torch.nn.Module, training: TrainingSection) -> torch.optim.AdamW:
+    """AdamW over everything that is trained.
 
-    config = deepspeed_config(training, world_size)
-    partition_on_load = HfDeepSpeedConfig(config)  # transformers asks it through a weak reference
-    model = AutoModelForCausalLM.from_pretrained(
-        weights,
-        dtype=getattr(torch, training.precision.dtype),
-        attn_implementation=attention(training.precision),
-    )
-    del partition_on_load
-    model.train()  # from_pretrained leaves it in evaluation mode, where gradient checkpointing is off
-    if training.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
+    official: weight decay on every parameter, kernels that round after every operation (official code). standard: no
+    decay on norms and biases.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": training.weight_decay}]
+    if training.arithmetic is Arithmetic.standard:
+        vectors = [parameter for parameter in trained if len(whole_shape(parameter)) < 2]
+        matrices = [parameter for parameter in trained if len(whole_shape(parameter)) >= 2]
+        groups = [
+            {"params": matrices, "weight_decay": training.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
         lr=training.learning_rate,
         betas=(training.betas[0], training.betas[1]),
         eps=training.epsilon,
-        weight_decay=training.weight_decay,
-        fused=torch.cuda.is_available() or None,
+        fused=training.arithmetic is Arithmetic.standard,
     )
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+
+
+def whole_shape(parameter: Any) -> torch.Size:
+    """Shape of a parameter before ZeRO-3 partitioned it."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
+def build(weights: Path, training: TrainingSection, world_size: int) -> Any:
+    """DeepSpeed engine around the `TrainedModel` of `weights`, partitioned over all ranks from the start.
+
+    All ranks must call it.
+    """
+    import deepspeed
+    from transformers.integrations import HfDeepSpeedConfig
+
+    attention.register(training.precision, sequence_group(training.sequence_parallel))
+    config = deepspeed_config(training, world_size)
+    partition_on_load = HfDeepSpeedConfig(config)  # transformers asks it through a weak reference
+    trained = load(weights, training)
+    del partition_on_load
+    engine, *_ = deepspeed.initialize(model=trained, optimizer=optimizer(trained, training), config=config)
     gc.collect()
     return engine
 

@@ -2,165 +2,185 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
 from reprokit.data import tokens
-from reprokit.errors import UserError
-from reprokit.recipe.schema import Recipe, TrainingSection
+from reprokit.recipe.architecture import Architecture, from_config
+from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, Recipe
 from reprokit.records import provenance
 from reprokit.records.files import write_json
 from reprokit.records.progress import ProgressBar
 from reprokit.records.run_directory import RunDirectory
-from reprokit.training import batches, checkpoints, engine
-from reprokit.training.loss import token_loss_sum
+from reprokit.training import checkpoints, engine, state, telemetry
+from reprokit.training.batches import SequenceShard, flatten
+from reprokit.training.plan import Pass, Planner, StepPlan, slots
 from reprokit.training.schedule import learning_rate
-
-
-class StepMetrics(msgspec.Struct, kw_only=True):
-    """One line of `train/metrics.jsonl`.
-
-    `loss` is the mean over all target tokens of the global batch in nats, `gradient_norm` the global L2 norm
-    before clipping, `tokens` without padding, `seconds` the time of rank 0.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens: int
-    target_tokens: int
-    seconds: float
-    tokens_per_second: float
+from reprokit.training.telemetry import StepMetrics
 
 
 def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, progress: Path) -> None:
-    """Train from step 0 to the end and save a checkpoint at every step that the recipe lists.
+    """Train to the end, from the newest resumable state or from step 0, and save every checkpoint the recipe lists.
 
-    The process group must exist, and the global batch be a multiple of `world_size`.
+    The process group must exist. A training that was stopped at any moment and is called again, with the same number
+    of ranks, goes on as if it had never stopped.
 
     Raises:
-        UserError: the loss or the gradient is no longer a finite number.
+        UserError: the training diverges, a state or the disk is damaged or full, a package is missing.
     """
     from transformers import AutoTokenizer
 
     training = recipe.training
-    dataset = tokens.load(run.data)
+    trainer = Trainer.build(run, recipe, rank, world_size)
     tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
-    steps = list(batches.global_batches(len(dataset), training.global_batch_size, training.epochs, training.seed))
-    trainer = Trainer(
-        engine.build(run.weights(0), training, world_size), dataset, training, len(steps), rank, world_size
-    )
+    start = state.resume(run, trainer.engine, recipe, rank, world_size)
+    total = trainer.planner.total_steps
     if rank == 0:
-        start_metrics(run)
+        describe(trainer)
         made_by = {**provenance.gather(), "device": device_name(), "world_size": world_size}
-        write_json(run.provenance, made_by)
-    with ProgressBar(total=len(steps), desc="train", unit="step", disable=rank != 0, path=progress) as bar:
-        for index, rows in enumerate(steps):
-            metrics = trainer.step(index, rows)
+        write_json(run.provenance, {**made_by, "arithmetic": training.arithmetic.value})
+        writer = telemetry.Writer(run, training.tensorboard)
+    watch = telemetry.Watch(state.norms_before(run, start))
+    with ProgressBar(total=total, initial=start, desc="train", unit="step", disable=rank != 0, path=progress) as bar:
+        for index in range(start, total):
+            metrics = trainer.step(index, watch)
             if rank == 0:
-                append_metrics(run, metrics)
+                writer.write(metrics)
                 bar.set_postfix_str(f"loss {metrics.loss:.3f}, {metrics.tokens_per_second:,.0f} tokens/s", False)
                 bar.update()
             if metrics.step in training.checkpoint_steps:
-                checkpoints.save(run, trainer.engine.module, tokenizer, metrics.step, rank)
+                checkpoints.save(run, trainer.engine.module.model, tokenizer, metrics.step, rank)
+            if metrics.step % training.state_every == 0 and metrics.step < total:
+                state.save(run, trainer.engine, recipe, metrics.step, rank, world_size)
     if rank == 0:
-        write_json(run.training_complete, {"steps": len(steps)})
+        write_json(run.training_complete, {"steps": total})
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """What stays the same from step to step; `engine` is DeepSpeed's, `total` the number of steps."""
+    """What stays the same from step to step; `engine` is DeepSpeed's around a `TrainedModel`."""
 
     engine: Any
     dataset: tokens.TokenDataset
-    training: TrainingSection
-    total: int
+    recipe: Recipe
+    planner: Planner
+    architecture: Architecture | None
     rank: int
     world_size: int
 
-    def step(self, index: int, rows: np.ndarray) -> StepMetrics:
-        """Update number `index` (0-based) on the global batch `rows`.
+    @staticmethod
+    def build(run: RunDirectory, recipe: Recipe, rank: int, world_size: int) -> Trainer:
+        dataset = tokens.load(run.data)
+        built = engine.build(run.weights(0), recipe.training, world_size)
+        architecture = from_config(built.module.model.config.to_dict())
+        groups = world_size // recipe.training.sequence_parallel
+        planner = Planner(dataset, recipe.training, groups, architecture)
+        return Trainer(built, dataset, recipe, planner, architecture, rank, world_size)
 
-        The loss is the mean over all target tokens of the global batch, whatever the number of ranks.
-        """
+    def step(self, index: int, watch: telemetry.Watch) -> StepMetrics:
+        """Update number `index` (0-based)."""
         started = time.perf_counter()
-        rate = learning_rate(self.training, index, self.total)
+        training = self.recipe.training
+        torch.manual_seed(dropout_seed(training.seed, index, self.rank))
+        plan = self.planner.step(index)
+        rate = learning_rate(training, index, self.planner.total_steps)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        lengths = self.dataset.lengths
-        target_tokens = int((lengths[rows] - self.dataset.prompt_lengths[rows]).sum())
-        mine = batches.share_of_rank(rows, lengths, self.rank, self.world_size)
-        loss = self._accumulate(mine, target_tokens) / target_tokens
+        group, shard = divmod(self.rank, training.sequence_parallel)
+        waited, losses = self._accumulate(plan.passes[group], SequenceShard(shard, training.sequence_parallel))
+        loss = self._total_loss(plan, plan.passes[group], losses)
         norm = float(self.engine.get_global_grad_norm())
-        check_finite(index + 1, loss, norm)
-        seconds = time.perf_counter() - started
-        token_count = int(lengths[rows].sum())
+        watch.check(index + 1, loss, norm, lambda: self._rows_in_question(plan, plan.passes[group], losses))
+        return self._metrics(index, plan, rate, loss, norm, time.perf_counter() - started, waited)
+
+    def _accumulate(self, passes: list[Pass], shard: SequenceShard) -> tuple[float, torch.Tensor]:
+        """All passes of this rank and the update: seconds of waiting for rows, and the loss sum of each pass."""
+        waited, losses = 0.0, []
+        for number, one in enumerate(passes):
+            begun = time.perf_counter()
+            batch = flatten(self.dataset, one.rows, shard).to(engine.device())
+            waited += time.perf_counter() - begun
+            self.engine.set_gradient_accumulation_boundary(number == len(passes) - 1)
+            loss = self.engine(batch)
+            # ZeRO averages over ranks; the objective is the sum over them.
+            self.engine.backward(loss * (self.world_size * one.weight), scale_wrt_gas=False)
+            self.engine.step()
+            losses.append(loss.detach())
+        return waited, torch.stack(losses)
+
+    def _total_loss(self, plan: StepPlan, passes: list[Pass], losses: torch.Tensor) -> float:
+        """The loss to report, over all ranks."""
+        weights = torch.tensor([one.weight for one in passes], dtype=torch.float64, device=losses.device)
+        total = (weights * losses.double()).sum()
+        torch.distributed.all_reduce(total)
+        training = self.recipe.training
+        if training.arithmetic is Arithmetic.standard:
+            return float(total)
+        return float(total) * OFFICIAL_GPUS * training.micro_batch_size / training.global_batch_size
+
+    def _rows_in_question(self, plan: StepPlan, passes: list[Pass], losses: torch.Tensor) -> list[int]:
+        """Rows of the passes whose loss is not finite; all rows of the step if it is the gradient. All call it."""
+        mine = [
+            row for one, loss in zip(passes, losses.tolist(), strict=True) if not np.isfinite(loss) for row in one.rows
+        ]
+        gathered: list[list[int]] = [[] for _ in range(self.world_size)]
+        torch.distributed.all_gather_object(gathered, mine)
+        return sorted({row for rows in gathered for row in rows}) or plan.rows.tolist()
+
+    def _metrics(
+        self, index: int, plan: StepPlan, rate: float, loss: float, norm: float, seconds: float, waited: float
+    ) -> StepMetrics:
+        training, lengths = self.recipe.training, np.asarray(self.dataset.lengths)[plan.rows]
+        longest, data_seconds, memory = telemetry.slowest(seconds, waited, telemetry.peak_memory_gib())
+        tokens_, targets = int(lengths.sum()), int((lengths - self.dataset.prompt_lengths[plan.rows]).sum())
+        computed, unused = slots(plan, np.asarray(self.dataset.lengths), training.sequence_parallel)
+        peak, mfu = telemetry.peak_flops(), None
+        if peak is not None and self.architecture is not None:
+            operations = self.architecture.training_flops(tokens_, targets, int((lengths**2).sum()))
+            mfu = operations / (longest * self.world_size * peak)
         return StepMetrics(
             step=index + 1,
-            epoch=(index + 1) * self.training.epochs / self.total,
+            epoch=(index + 1) * training.epochs / self.planner.total_steps,
             loss=loss,
             learning_rate=rate,
             gradient_norm=norm,
-            tokens=token_count,
-            target_tokens=target_tokens,
-            seconds=seconds,
-            tokens_per_second=token_count / seconds,
-        )
-
-    def _accumulate(self, rows: np.ndarray, target_tokens: int) -> float:
-        """Forward and backward passes over this rank's rows and the update; the loss summed over all ranks."""
-        pieces = np.array_split(rows, engine.micro_batches_per_rank(self.training, self.world_size))
-        loss_sum = torch.zeros((), device=engine.device())
-        for number, piece in enumerate(pieces):
-            self.engine.set_gradient_accumulation_boundary(number == len(pieces) - 1)
-            loss = self._loss(piece)
-            # ZeRO averages over ranks; the global mean wants the sum over ranks.
-            self.engine.backward(loss * (self.world_size / target_tokens), scale_wrt_gas=False)
-            self.engine.step()
-            loss_sum += loss.detach()
-        torch.distributed.all_reduce(loss_sum)
-        return float(loss_sum)
-
-    def _loss(self, rows: np.ndarray) -> torch.Tensor:
-        """Summed token loss of one micro-batch."""
-        batch = batches.collate(self.dataset, rows, pad_id=0)
-        device = engine.device()
-        logits = self.engine(
-            input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), use_cache=False
-        ).logits
-        return token_loss_sum(logits, batch.labels.to(device))
-
-
-def check_finite(step: int, loss: float, norm: float) -> None:
-    """Raises UserError when training has diverged; DeepSpeed reports a norm that is not finite as -1."""
-    if not (math.isfinite(loss) and math.isfinite(norm) and norm >= 0):
-        raise UserError(
-            f"training diverged at step {step}: loss {loss}, gradient norm {norm}. Checkpoints of earlier steps are "
-            "kept; lower training.learning_rate or lengthen training.warmup_fraction, under another name."
+            clipped=norm > training.max_gradient_norm,
+            tokens=tokens_,
+            target_tokens=targets,
+            seconds=longest,
+            data_seconds=data_seconds,
+            tokens_per_second=tokens_ / longest,
+            tokens_per_second_per_gpu=tokens_ / longest / self.world_size,
+            mfu=mfu,
+            peak_memory_gib=memory,
+            padding=unused / computed,
+            imbalance=plan.imbalance,
         )
 
 
-def start_metrics(run: RunDirectory) -> None:
-    """Begin a new metrics file; that of an earlier, interrupted training is kept under another name."""
-    run.metrics.parent.mkdir(parents=True, exist_ok=True)
-    if run.metrics.exists():
-        earlier = len(list(run.metrics.parent.glob("metrics.attempt_*.jsonl"))) + 1
-        os.replace(run.metrics, run.metrics.with_name(f"metrics.attempt_{earlier:02d}.jsonl"))
+def describe(trainer: Trainer) -> None:
+    """Print the arithmetic, and what padding and unequal work will cost over the training."""
+    training, total = trainer.recipe.training, trainer.planner.total_steps
+    plans = [trainer.planner.step(index) for index in range(total // training.epochs)]
+    lengths = np.asarray(trainer.dataset.lengths)
+    counted = np.array([slots(plan, lengths, training.sequence_parallel) for plan in plans]).sum(axis=0)
+    passes = np.mean([len(plan.passes[0]) for plan in plans])
+    print(
+        f"{training.arithmetic.value} arithmetic, {total} steps; on each of {len(plans[0].passes)} data-parallel "
+        f"groups {passes:.1f} forward passes per step. {1 - counted[1] / counted[0]:.2%} of the computed positions hold "
+        f"tokens; waiting for the rank with the most work costs {np.mean([plan.imbalance for plan in plans]):.1%}.",
+        flush=True,
+    )
 
 
-def append_metrics(run: RunDirectory, metrics: StepMetrics) -> None:
-    with run.metrics.open("ab") as stream:
-        stream.write(msgspec.json.encode(metrics) + b"\n")
+def dropout_seed(seed: int, index: int, rank: int) -> int:
+    """Seed of one rank and step: what dropout draws depends on nothing that a resumed training would not know."""
+    return int(np.random.SeedSequence((seed, index, rank)).generate_state(1)[0])
 
 
 def device_name() -> str:

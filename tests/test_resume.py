@@ -1,0 +1,154 @@
+"""A training that is killed and goes on is the training that was never stopped. `pytest -s` prints what was lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprokit.records import manifest
+from reprokit.records.files import read_json, write_json, write_text
+from reprokit.records.run_directory import RunDirectory
+from tests.conftest import launch
+from tests.forked_ranks import Attempt, Job
+
+RECIPE = """\
+name: tiny
+model:
+  name: Qwen3-tiny
+  config: {model_type: qwen3, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1,
+    head_dim: 16, intermediate_size: 48, tie_word_embeddings: false, attention_dropout: 0.1,
+    max_position_embeddings: 512}
+  tokenizer_vocab_size: 350
+data: {name: Countdown-CoT, generator: countdown, rows: 96, max_length: 256}
+training: {learning_rate: 3.0e-3, epochs: 1, global_batch_size: 8, micro_batch_size: 1, precision: fp32,
+  gradient_checkpointing: false, checkpoint_steps: [5, 12], state_every: 3}
+evaluation: {max_tokens: 8, benchmarks: {chain_sum: {items: 1}}}
+"""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "fp32, offloaded": {"training": {"cpu_offload": True}},
+    "fp32, small parameters kept whole": {"threshold": 100_000},
+    "bf16, standard": {"training": {"precision": "bf16"}},
+    "bf16, official": {"training": {"precision": "bf16", "arithmetic": "official"}},
+}
+# What a step says that does not depend on the clock or the machine.
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "clipped", "tokens", "target_tokens", "padding")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    folder = tmp_path_factory.mktemp("prepared")
+    write_text(folder / "tiny.yaml", RECIPE)
+    done = launch(folder, "recipe=tiny.yaml", "cluster=local", "stages=prepare")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return RunDirectory(folder / "runs" / "tiny")
+
+
+def fresh(prepared: RunDirectory, root: Path) -> str:
+    """A run folder in which everything is prepared and nothing trained."""
+    shutil.copytree(prepared.root, root)
+    return str(root)
+
+
+def train(jobs: list[Job]) -> list[list[Attempt]]:
+    command = [sys.executable, "-m", "tests.forked_ranks", json.dumps([asdict(job) for job in jobs])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes = [[Attempt(**attempt) for attempt in job] for job in json.loads(done.stdout.splitlines()[-1])]
+    for attempts in outcomes:
+        assert set(attempts[-1].codes) == {0}, done.stderr[-3000:]
+    return outcomes
+
+
+def metrics(run: RunDirectory) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [{name: line[name] for name in COLUMNS} for line in lines]
+
+
+def digests(run: RunDirectory) -> dict[str, str]:
+    """sha256 of every file of every checkpoint."""
+    found = {}
+    for folder in sorted((run.root / "checkpoints").iterdir()):
+        files = read_json(folder / manifest.NAME, manifest.Manifest).files
+        found |= {f"{folder.name}/{name}": entry.sha256 for name, entry in files.items()}
+    return found
+
+
+def test_a_killed_training_goes_on_bit_for_bit(prepared: RunDirectory, tmp_path: Path) -> None:
+    jobs = []
+    for name, variant in VARIANTS.items():
+        jobs.append(Job(fresh(prepared, tmp_path / name / "whole"), [2], **variant))
+        jobs.append(Job(fresh(prepared, tmp_path / name / "killed"), [2], kills=1, kill_at=8, **variant))
+    train(jobs)
+    for name in VARIANTS:
+        whole, killed = RunDirectory(tmp_path / name / "whole"), RunDirectory(tmp_path / name / "killed")
+        lost = [json.loads(line)["step"] for line in (killed.root / "train/metrics.attempt_01.jsonl").open()]
+        assert min(lost) in (4, 7, 10), "it went on from a state, not from the start"
+        assert metrics(killed) == metrics(whole)
+        assert digests(killed) == digests(whole)
+        losses = [line["loss"] for line in metrics(whole)]
+        assert len(losses) == 12 and losses[-1] < losses[0]
+        print(f"\n{name}: went on after step {min(lost) - 1}, 12 losses, last {losses[-1]!r}, equal", end="")
+
+
+def test_another_number_of_ranks_goes_on(prepared: RunDirectory, tmp_path: Path) -> None:
+    without_dropout = {"training": {"seed": 3}}
+    for name in ("whole", "two_one", "one_three"):
+        config = Path(fresh(prepared, tmp_path / name)) / "checkpoints/step_000000/config.json"
+        drop_dropout(config)
+    jobs = [
+        Job(str(tmp_path / "whole"), [2], **without_dropout),
+        Job(str(tmp_path / "two_one"), [2, 1], kills=1, kill_at=8, **without_dropout),
+        Job(str(tmp_path / "one_three"), [1, 3], kills=1, kill_at=8, **without_dropout),
+    ]
+    train(jobs)
+    expected = [line["loss"] for line in metrics(RunDirectory(tmp_path / "whole"))]
+    for name in ("two_one", "one_three"):
+        run = RunDirectory(tmp_path / name)
+        losses = [line["loss"] for line in metrics(run)]
+        worst = max(abs(one - other) / other for one, other in zip(losses, expected, strict=True))
+        print(f"\n{name}: largest relative difference of a loss {worst:.1e}", end="")
+        assert worst < 1e-5
+        assert (run.root / "train/metrics.attempt_01.jsonl").exists()
+
+
+def drop_dropout(config: Path) -> None:
+    """Dropout draws on each rank: with other ranks it is another training."""
+    folder = config.parent
+    changed = {**json.loads(config.read_text()), "attention_dropout": 0.0}
+    write_json(config, changed)
+    made = read_json(folder / manifest.NAME, manifest.Manifest)
+    made.files["config.json"] = manifest.entry(config)
+    write_json(folder / manifest.NAME, made)
+
+
+def test_twenty_kills_change_nothing(prepared: RunDirectory, tmp_path: Path) -> None:
+    """SIGKILL at random moments, half-written states and checkpoints included, until the training is through."""
+    longer = {"training": {"epochs": 10, "checkpoint_steps": list(range(5, 121, 5))}}
+    whole, killed = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "killed")
+    jobs = [
+        Job(fresh(prepared, whole.root), [2], **longer),
+        Job(fresh(prepared, killed.root), [2], kills=20, **longer),
+    ]
+    attempts = train(jobs)[1]
+    deaths = [attempt for attempt in attempts if -9 in attempt.codes]
+    lost = [attempt.reached - attempt.kept for attempt in deaths]
+    print(
+        f"\n{len(deaths)} kills, {sum(attempt.writing for attempt in deaths)} of them while a checkpoint or state was "
+        f"written; steps lost: median {statistics.median(lost)}, max {max(lost)} (a state every 3 steps)"
+    )
+    assert len(deaths) == 20 and any(attempt.writing for attempt in deaths)
+    assert max(lost) <= 3
+    assert metrics(killed) == metrics(whole)
+    assert [line["step"] for line in metrics(killed)] == list(range(1, 121))
+    assert digests(killed) == digests(whole)
+    assert killed.states() == whole.states() == [117, 114]
+    assert not list(killed.root.glob("*/.step_*")), "nothing half-written is left"

@@ -26,6 +26,7 @@ class Job:
     """A training of the prepared run folder `root`, killed `kills` times and then left to come to its end.
 
     training: settings that differ from the recipe; threshold: elements up to which ZeRO-3 keeps a parameter whole;
+    shard_bytes: largest file of a checkpoint or state;
     worlds: number of ranks of each attempt, the last one for all that follow; kill_at: step at which to kill;
     without it: a random moment.
     """
@@ -34,6 +35,7 @@ class Job:
     worlds: list[int]
     training: dict[str, Any] = field(default_factory=dict)
     threshold: int = 0
+    shard_bytes: int = 5 * 10**9
     kills: int = 0
     kill_at: int | None = None
 
@@ -144,8 +146,9 @@ def train(job: Job, rank: int, world: int, port: int) -> None:
     os.environ.update({name: str(value) for name, value in variables.items()})
     from reprokit.recipe import load_resolved
     from reprokit.recipe.schema import Arithmetic, Precision
-    from reprokit.training import engine, loop
+    from reprokit.training import engine, loop, shards
 
+    shards.MAX_SHARD_BYTES = job.shard_bytes
     engine.initialise_distributed(rank, 1)
     usual = engine.deepspeed_config
 

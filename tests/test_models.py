@@ -355,6 +355,17 @@ def test_ids_are_those_of_sentencepiece(dummy_prefix: bool, strip_blanks: bool, 
         assert tokenizer("a<tool>b", add_special_tokens=False)["input_ids"] == sentencepiece.encode("a<tool>b")
 
 
+def test_an_older_repository_lists_its_special_tokens_elsewhere(tmp_path: Path) -> None:
+    source = write_internlm_like(tmp_path / "internlm2").parent
+    made = load_internlm2_tokenizer(source)
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    listed = config.pop("added_tokens_decoder")
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    (source / "added_tokens.json").write_text(json.dumps({token["content"]: int(n) for n, token in listed.items()}))
+    text = "<|im_start|>user\nthe answer<|im_end|>"
+    assert load_internlm2_tokenizer(source)(text)["input_ids"] == made(text)["input_ids"]
+
+
 def test_a_tokenizer_json_will_do_and_nothing_will_not(tmp_path: Path) -> None:
     source = write_internlm_like(tmp_path / "internlm2").parent
     made = load_internlm2_tokenizer(source)

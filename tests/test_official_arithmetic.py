@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import random
-import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,8 @@ from reprokit.data import tokens
 from reprokit.records.run_directory import RunDirectory
 from tests import reference_official as official
 from tests.conftest import launch
+from tests.forked_ranks import Job
+from tests.ranks import column, copy_prepared
 
 RECIPE = """\
 name: {name}
@@ -52,53 +52,27 @@ CLIPPED = official.Settings(
     max_gradient_norm=3.0,  # below the norm of every summed gradient, above that of every mean
     dtype=torch.float32,
 )
-UNCLIPPED = replace(CLIPPED, max_gradient_norm=1000.0, schedule="constant")
 # Case -> model, settings of the reference, keys of the recipe that differ from RECIPE.
 CASES: dict[str, tuple[str, official.Settings, dict[str, Any]]] = {
     "clipped": ("untied", CLIPPED, {}),
-    "unclipped": ("untied", UNCLIPPED, {"max_gradient_norm": 1000.0, "schedule": "constant"}),
+    "unclipped": ("untied", replace(CLIPPED, max_gradient_norm=1000.0), {"max_gradient_norm": 1000.0}),
     "tied": ("tied", CLIPPED, {}),
     "cut": ("untied", CLIPPED, {"micro_batch_tokens": 160}),  # some micro-batches in two passes
+    "split": (  # as many ranks as rows: two of them share a micro-batch
+        "untied",
+        replace(CLIPPED, epochs=1, global_batch_size=16, max_gradient_norm=1.0),
+        {"epochs": 1, "global_batch_size": 16, "max_gradient_norm": 1.0},
+    ),
     "bf16": ("bf16", replace(CLIPPED, dtype=torch.bfloat16), {}),
 }
-TRAININGS = {
-    1: ["clipped", "unclipped", "tied", "bf16"],
-    2: ["clipped", "unclipped", "tied", "cut", "bf16"],
-    4: ["clipped", "unclipped", "bf16"],
-    8: ["bf16"],
-}
+FP32 = [(1, "clipped"), (2, "clipped"), (4, "clipped"), (8, "clipped"), (1, "unclipped"), (4, "unclipped")]
+FP32 += [(1, "tied"), (2, "tied"), (2, "cut"), (16, "split")]
+BF16 = [(1, "bf16"), (2, "bf16"), (4, "bf16"), (8, "bf16")]
 PARTITIONED = 2  # with this many ranks even the smallest parameters are partitioned, as those of a large model are
-FP32 = [(world, case) for world, cases in TRAININGS.items() for case in cases if case != "bf16"]
 
+Trained = Callable[[int, str], RunDirectory]
 Parameters = dict[str, torch.Tensor]
 Note = Callable[[str, object], None]
-
-TRAIN = """
-import json, os, sys
-from pathlib import Path
-rank, world, port, threshold = map(int, sys.argv[1:5])
-os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-    MASTER_PORT=str(port))
-from reprokit.recipe import load_resolved
-from reprokit.recipe.schema import Schedule
-from reprokit.records.run_directory import RunDirectory
-from reprokit.training import engine, loop
-engine.initialise_distributed(rank, 1)
-usual = engine.deepspeed_config
-def config(*arguments):
-    made = usual(*arguments)
-    made["zero_optimization"]["stage3_param_persistence_threshold"] = threshold
-    return made
-engine.deepspeed_config = config
-for root, changes in json.loads(sys.argv[5]):
-    run = RunDirectory(Path(root))
-    recipe = load_resolved(run.recipe)
-    recipe.training.schedule = Schedule[changes.pop("schedule", "cosine")]
-    for key, value in changes.items():
-        setattr(recipe.training, key, value)
-    loop.train(run, recipe, rank=rank, world_size=world, progress=run.root / "progress.json")
-engine.leave_distributed()
-"""
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -127,34 +101,30 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory
 
 
 @pytest.fixture(scope="module")
-def trained(
-    prepared: dict[str, RunDirectory], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int, str], RunDirectory]:
-    """The run of a case on so many ranks; all trainings of one number of ranks share its processes."""
+def trained(prepared: dict[str, RunDirectory], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The run of a case on so many ranks; every training has processes of its own."""
 
     @functools.cache
-    def train(world: int) -> dict[str, RunDirectory]:
-        folder = tmp_path_factory.mktemp(f"ranks_{world}")
-        jobs = []
-        for case in TRAININGS[world]:
+    def train_all() -> dict[tuple[int, str], tuple[RunDirectory, list[int]]]:
+        folder = tmp_path_factory.mktemp("trained")
+        jobs = {}
+        for world, case in FP32 + BF16:
             model, _, changes = CASES[case]
-            for name in ("tokenizer", "data", "checkpoints/step_000000"):
-                shutil.copytree(prepared[model].root / name, folder / case / name)
-            shutil.copyfile(prepared[model].recipe, folder / case / "recipe.yaml")
-            jobs.append((str(folder / case), changes))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        threshold = 0 if world == PARTITIONED else 100_000
-        words = [[str(rank), str(world), str(port), str(threshold), json.dumps(jobs)] for rank in range(world)]
-        ranks = [
-            subprocess.Popen([sys.executable, "-c", TRAIN, *word], stderr=subprocess.PIPE, text=True) for word in words
-        ]
-        said = [rank.communicate(timeout=600)[1] for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [0] * world, said[0][-3000:]
-        return {case: RunDirectory(folder / case) for case in TRAININGS[world]}
+            run = copy_prepared(prepared[model], folder / f"{case}_{world}")
+            jobs[world, case] = Job(str(run.root), [world], changes, threshold=0 if world == PARTITIONED else 100_000)
+        command = [sys.executable, "-m", "tests.forked_ranks", json.dumps([asdict(job) for job in jobs.values()])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=900, cwd=Path(__file__).parents[1])
+        assert done.returncode == 0
+        codes = [attempts[0]["codes"] for attempts in json.loads(done.stdout.splitlines()[-1])]
+        runs = [RunDirectory(Path(job.root)) for job in jobs.values()]
+        return dict(zip(jobs, zip(runs, codes, strict=True), strict=True))
 
-    return lambda world, case: train(world)[case]
+    def get(world: int, case: str) -> RunDirectory:
+        run, codes = train_all()[world, case]
+        assert codes == [0] * world
+        return run
+
+    return get
 
 
 @pytest.fixture(scope="module")
@@ -180,25 +150,21 @@ def parameters(run: RunDirectory, step: int) -> Parameters:
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
-def norm(tensors: Iterator[torch.Tensor]) -> float:
+def l2_norm(tensors: Iterator[torch.Tensor]) -> float:
     return float(sum(tensor.double().square().sum() for tensor in tensors)) ** 0.5
 
 
 def differences(ours: Parameters, theirs: Parameters, base: Parameters) -> tuple[float, float]:
     """L2 norm of the difference over that of the reference, and over that of the change of the reference."""
     assert set(ours) == set(theirs) == set(base)
-    difference = norm(ours[name].double() - theirs[name].double() for name in theirs)
-    change = norm(theirs[name].double() - base[name].double() for name in theirs)
-    return difference / norm(iter(theirs.values())), difference / change
+    difference = l2_norm(ours[name].double() - theirs[name].double() for name in theirs)
+    change = l2_norm(theirs[name].double() - base[name].double() for name in theirs)
+    return difference / l2_norm(iter(theirs.values())), difference / change
 
 
 def largest(ours: list[float], theirs: list[float]) -> float:
     """Largest relative difference."""
     return max(abs(one - other) / other for one, other in zip(ours, theirs, strict=True))
-
-
-def column(run: RunDirectory, name: str) -> list[float]:
-    return [json.loads(line)[name] for line in run.metrics.read_text().splitlines()]
 
 
 def compare(
@@ -217,7 +183,7 @@ def compare(
 
 @pytest.mark.parametrize(("world", "case"), FP32)
 def test_any_number_of_ranks_trains_as_eight_official_gpus(
-    trained: Callable[[int, str], RunDirectory],
+    trained: Trained,
     reference: Callable[[str], official.Result],
     record_property: Note,
     world: int,
@@ -235,7 +201,7 @@ def test_any_number_of_ranks_trains_as_eight_official_gpus(
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_the_first_update_moves_no_parameter(trained: Callable[[int, str], RunDirectory], world: int) -> None:
+def test_the_first_update_moves_no_parameter(trained: Trained, world: int) -> None:
     """Its learning rate is 0; that its moments count is in the equality after 6 updates and the ablation below."""
     run = trained(world, "clipped")
     base, first = parameters(run, 0), parameters(run, 1)
@@ -243,19 +209,40 @@ def test_the_first_update_moves_no_parameter(trained: Callable[[int, str], RunDi
     assert not any(torch.equal(parameter, base[name]) for name, parameter in parameters(run, STEPS).items())
 
 
-@pytest.mark.parametrize("world", [1, 2, 4, 8])
+@pytest.mark.parametrize("world", [world for world, _ in BF16])
 def test_bf16_differs_by_rounding_only(
-    trained: Callable[[int, str], RunDirectory],
+    trained: Trained,
     reference: Callable[[str], official.Result],
     record_property: Note,
     world: int,
 ) -> None:
-    """Gradients of the official ranks are averaged in fp32 before they are rounded; fewer ranks round more often."""
+    """The order of sums differs, and so do sums of fewer ranks, which round gradients more often.
+
+    The official code rounds the norm to bf16 as well, by up to 0.4 %.
+    """
     run, expected = trained(world, "bf16"), reference("bf16")
-    by_parameters, _, losses, norms = compare(run, expected, f"bf16, {world} ranks", record_property)
+    by_parameters, by_change, losses, norms = compare(run, expected, f"bf16, {world} ranks", record_property)
     assert {tensor.dtype for tensor in parameters(run, STEPS).values()} == {torch.bfloat16}
-    assert by_parameters <= 0.01
-    assert losses <= 0.005 and norms <= 0.02
+    assert by_parameters <= 2e-3 and by_change <= 0.03
+    assert losses <= 1e-3 and norms <= 0.01
+
+
+def test_bf16_rounding_is_smaller_than_the_effect_of_bf16(
+    prepared: dict[str, RunDirectory],
+    reference: Callable[[str], official.Result],
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Note,
+) -> None:
+    """What the test above allows is more than another order of sums, and less than parameters and moments in fp32."""
+    run, expected = prepared["bf16"], reference("bf16")
+    settings, base = CASES["bf16"][1], parameters(run, 0)
+    in_fp32 = official_training(run, replace(settings, dtype=torch.float32))
+    monkeypatch.setattr(official, "micro_batch_loss", without_padding)
+    other_sums = official_training(run, settings)
+    changes = [differences(result.parameters, expected.parameters, base)[1] for result in (other_sums, in_fp32)]
+    record_property("changes", changes)
+    print(f"bf16 reference: change without padding {changes[0]:.1e}, in fp32 {changes[1]:.1e}")
+    assert changes[0] < 0.03 < changes[1]
 
 
 def test_rows_are_dealt_out_as_on_eight_gpus() -> None:

@@ -262,3 +262,10 @@ def test_launches_at_once_make_the_tokens_once(tmp_path: Path) -> None:
         found = list(pool.map(one, range(4)))
     assert sorted(found) == [False, True, True, True] and len(made) == 1
     assert all(tokens.is_intact(tmp_path / f"run_{number}" / "data") for number in range(4))
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Its ids would be looked up beyond the end of the embeddings, in the middle of a training."""
+    done = launch(tmp_path, f"recipe={tiny_recipe}", "model.config.vocab_size=300", "stages=prepare", "cluster=local")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "the model has embeddings for 300 tokens only" in done.stdout + done.stderr

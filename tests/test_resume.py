@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reprokit.records import manifest
+from reprokit.records import interrupted, manifest
 from reprokit.records.files import read_json, write_json, write_text
 from reprokit.records.run_directory import RunDirectory
 from tests.conftest import launch
@@ -33,7 +33,7 @@ training: {learning_rate: 3.0e-3, epochs: 1, global_batch_size: 8, micro_batch_s
 evaluation: {max_tokens: 8, benchmarks: {chain_sum: {items: 1}}}
 """
 VARIANTS: dict[str, dict[str, Any]] = {
-    "fp32": {},
+    "fp32, in several files": {"shard_bytes": 20_000},
     "fp32, offloaded": {"training": {"cpu_offload": True}},
     "fp32, small parameters kept whole": {"threshold": 100_000},
     "bf16, standard": {"training": {"precision": "bf16"}},
@@ -59,13 +59,20 @@ def fresh(prepared: RunDirectory, root: Path) -> str:
 
 
 def train(jobs: list[Job]) -> list[list[Attempt]]:
+    """Run the jobs, of which the last attempts must succeed."""
+    outcomes, said = attempt(jobs)
+    for attempts in outcomes:
+        assert set(attempts[-1].codes) == {0}, said[-3000:]
+    return outcomes
+
+
+def attempt(jobs: list[Job]) -> tuple[list[list[Attempt]], str]:
+    """What became of the jobs, and everything that their ranks said."""
     command = [sys.executable, "-m", "tests.forked_ranks", json.dumps([asdict(job) for job in jobs])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr[-3000:]
-    outcomes = [[Attempt(**attempt) for attempt in job] for job in json.loads(done.stdout.splitlines()[-1])]
-    for attempts in outcomes:
-        assert set(attempts[-1].codes) == {0}, done.stderr[-3000:]
-    return outcomes
+    outcomes = [[Attempt(**one) for one in job] for job in json.loads(done.stdout.splitlines()[-1])]
+    return outcomes, done.stdout + done.stderr
 
 
 def metrics(run: RunDirectory) -> list[dict[str, Any]]:
@@ -100,14 +107,13 @@ def test_a_killed_training_goes_on_bit_for_bit(prepared: RunDirectory, tmp_path:
 
 
 def test_another_number_of_ranks_goes_on(prepared: RunDirectory, tmp_path: Path) -> None:
-    without_dropout = {"training": {"seed": 3}}
     for name in ("whole", "two_one", "one_three"):
         config = Path(fresh(prepared, tmp_path / name)) / "checkpoints/step_000000/config.json"
         drop_dropout(config)
     jobs = [
-        Job(str(tmp_path / "whole"), [2], **without_dropout),
-        Job(str(tmp_path / "two_one"), [2, 1], kills=1, kill_at=8, **without_dropout),
-        Job(str(tmp_path / "one_three"), [1, 3], kills=1, kill_at=8, **without_dropout),
+        Job(str(tmp_path / "whole"), [2]),
+        Job(str(tmp_path / "two_one"), [2, 1], kills=1, kill_at=8),
+        Job(str(tmp_path / "one_three"), [1, 3], kills=1, kill_at=8),
     ]
     train(jobs)
     expected = [line["loss"] for line in metrics(RunDirectory(tmp_path / "whole"))]
@@ -152,3 +158,81 @@ def test_twenty_kills_change_nothing(prepared: RunDirectory, tmp_path: Path) -> 
     assert digests(killed) == digests(whole)
     assert killed.states() == whole.states() == [117, 114]
     assert not list(killed.root.glob("*/.step_*")), "nothing half-written is left"
+
+
+def test_damaged_states_are_passed_over_and_others_refused(prepared: RunDirectory, tmp_path: Path) -> None:
+    """12 steps with states of 6 and 9, then a second training in copies of the run folder without its end."""
+    whole = RunDirectory(tmp_path / "whole")
+    train([Job(fresh(prepared, whole.root), [2])])
+    assert whole.states() == [9, 6]
+    runs = {name: RunDirectory(tmp_path / name) for name in ("flipped", "truncated", "changed")}
+    for run in runs.values():
+        shutil.copytree(whole.root, run.root)
+        run.training_complete.unlink()
+    flip_a_bit(runs["flipped"].state(9) / "rank_001_of_002.safetensors")
+    for step in (6, 9):
+        path = runs["truncated"].state(step) / "state.json"
+        path.write_bytes(path.read_bytes()[:-1])
+    assert runs["flipped"].resume_step() == 9 and runs["truncated"].resume_step() == 0
+    outcomes, said = attempt(
+        [
+            Job(str(runs["flipped"].root), [2]),
+            Job(str(runs["truncated"].root), [2]),
+            Job(str(runs["changed"].root), [1], training={"learning_rate": 1e-4, "state_every": 4}),
+        ]
+    )
+    assert [attempts[-1].codes for attempts in outcomes] == [[0, 0], [0, 0], [1]], said[-3000:]
+    assert "state of step 9 is damaged" in said and "rank_001_of_002.safetensors" in said
+    assert f"{runs['truncated'].state(6) / 'state.json'} has" in said
+    for name, resumed in (("flipped", 6), ("truncated", 0)):
+        run = runs[name]
+        assert metrics(run) == metrics(whole) and digests(run) == digests(whole)
+        aside = run.root / "interrupted_01"
+        assert (aside / "state/step_000009").exists() and (aside / "checkpoints/step_000012").exists()
+        assert (aside / "checkpoints/step_000005").exists() == (resumed == 0)
+    assert "training.learning_rate: 0.003 -> 0.0001" in said and "state_every" not in said
+    assert runs["changed"].states() == [9, 6] and len(metrics(runs["changed"])) == 12, "nothing was touched"
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "kept", "cut"),
+    [
+        (4, "", [1, 2, 3, 4], 2),
+        (6, "", [1, 2, 3, 4, 5, 6], 0),
+        (6, '{"step":7,"loss', [1, 2, 3, 4, 5, 6], 1),
+        (5, '{"step":7,"loss', [1, 2, 3, 4, 5], 2),
+        (9, '{"step":7}', [1, 2, 3, 4, 5, 6], 1),  # without its newline the next line would be joined to it
+        (0, "", [], 6),
+    ],
+)
+def test_metrics_are_cut_back_to_the_state(tmp_path: Path, step: int, end: str, kept: list[int], cut: int) -> None:
+    run = RunDirectory(tmp_path)
+    write_text(run.metrics, "".join(f'{{"step":{number},"loss":1.5}}\n' for number in range(1, 7)) + end)
+    before = run.metrics.read_text()
+    interrupted.trim_metrics(run, step)
+    assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == kept
+    attempts = sorted(run.metrics.parent.glob("metrics.attempt_*.jsonl"))
+    assert len(attempts) == (cut > 0)
+    if cut:
+        assert len(attempts[0].read_text().splitlines()) == cut
+        assert run.metrics.read_text() + attempts[0].read_text() == before
+        write_text(run.metrics, before)
+        interrupted.trim_metrics(run, step)
+        assert len(list(run.metrics.parent.glob("metrics.attempt_*.jsonl"))) == 2, "the first is kept"
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    with manifest.draft(run.state(3), 3, needed=0) as draft:
+        write_text(draft.folder / "file", "content")
+    for folder in (manifest.aside_of(run.state(6)), manifest.aside_of(run.checkpoint(5))):
+        write_text(folder / "half", "writ")
+    interrupted.remove_leftovers(run)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
+    assert left == {"state/step_000003"} and run.resume_step() == 3

@@ -47,6 +47,10 @@ class TokenDataset:
     def __len__(self) -> int:
         return len(self.prompt_lengths)
 
+    def largest_id(self) -> int:
+        """The largest token id of all rows."""
+        return int(self._tokens.max())
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         """Token ids of row `index` (int64 [length]) and the position of its first target token.
 

@@ -167,8 +167,6 @@ def split_wqkv(tensor: torch.Tensor, config: LlamaConfig) -> list[torch.Tensor]:
     """
     key_value_heads = config.num_key_value_heads or config.num_attention_heads
     per_group = config.num_attention_heads // key_value_heads
-    groups = tensor.unflatten(
-        0, (key_value_heads, per_group + 2, -1)
-    )  # [key-value head, place in group, head size, ...]
+    groups = tensor.unflatten(0, (key_value_heads, per_group + 2, -1))  # [.., place in the group, head size, ..]
     pieces = groups.split([per_group, 1, 1], dim=1)
     return [piece.flatten(0, 2).contiguous() for piece in pieces]

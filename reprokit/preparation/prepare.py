@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from reprokit import benchmarks
+from reprokit.data import tokens
 from reprokit.data.report import describe
+from reprokit.errors import UserError
 from reprokit.preparation.base_model import complete_tokenizer, local_weights, prepare_base, prepare_tokenizer
 from reprokit.preparation.training_data import open_source, prepare_tokens
+from reprokit.recipe.architecture import from_config
 from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import write_json_lines
@@ -30,9 +34,21 @@ def prepare(run: RunDirectory, recipe: Recipe, progress: Path) -> None:
         bar.update()
         prepare_base(run, recipe.model, recipe.training.precision, weights, tokenizer)
         complete_tokenizer(run)
+        check_vocabulary(run)
         bar.update()
         for name in recipe.evaluation.benchmarks:
             wanted = sampling(recipe.evaluation, name).items
             write_json_lines(run.items(name), benchmarks.get(name).items(wanted))
         bar.update()
     print(describe(report), flush=True)
+
+
+def check_vocabulary(run: RunDirectory) -> None:
+    """Raises UserError when a token id of the rows has no place in the model's embeddings."""
+    architecture = from_config(json.loads((run.weights(0) / "config.json").read_bytes()))
+    largest = tokens.load(run.data).largest_id()
+    if architecture is not None and largest >= architecture.vocabulary:
+        raise UserError(
+            f"the tokenizer gives ids up to {largest}, but the model has embeddings for {architecture.vocabulary} tokens "
+            "only: this tokenizer belongs to another model. Leave model.tokenizer out to take the model's own."
+        )

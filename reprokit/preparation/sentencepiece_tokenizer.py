@@ -19,6 +19,7 @@ from reprokit.errors import UserError
 
 _BPE = 2  # ModelProto.trainer_spec.model_type
 _NORMAL, _USER_DEFINED = 1, 4  # ModelProto.SentencePiece.type
+_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
 _PROBES = (
     "What is 12 + 345? Please reason step by step, and put your final answer within \\boxed{}.",
     "<think>\nLet $x^2 \\le \\frac{1}{2}$;  then\n\n\tdef f(x):\n        return x ** 2\n</think>\n\n**Answer**: ½",
@@ -38,7 +39,7 @@ def load_internlm2_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not path.is_file():
         raise UserError(f"{path} is missing: fetch the model again, or set model.tokenizer")
     config = json.loads(path.read_bytes())
-    added = {int(number): _added_token(token) for number, token in config.get("added_tokens_decoder", {}).items()}
+    added = _added_tokens(folder, config)
     if (folder / "tokenizer.model").is_file():
         backend = _from_sentencepiece(folder / "tokenizer.model", added)
     elif (folder / "tokenizer.json").is_file():
@@ -61,7 +62,12 @@ def load_internlm2_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     )
 
 
-_NAMED = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
+def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[int, AddedToken]:
+    """Special tokens by id, as `tokenizer_config.json` has them, in older repositories `added_tokens.json`."""
+    path = folder / "added_tokens.json"
+    older = json.loads(path.read_bytes()) if path.is_file() else {}
+    listed = config.get("added_tokens_decoder") or {number: {"content": token} for token, number in older.items()}
+    return {int(number): _added_token(token) for number, token in listed.items()}
 
 
 def _text(token: Any, default: str) -> str:

@@ -136,11 +136,11 @@ def _row_by_row(
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
         key, value = (states.repeat_interleave(groups, dim=2) for states in (key, value))
-    edges = boundaries.tolist()
+    lengths = boundaries.diff().tolist()
+    by_row = (states.transpose(1, 2).split(lengths, dim=2) for states in (query, key, value))
     attended = []
-    for start, end in zip(edges, edges[1:], strict=False):
-        queries, keys, values = (states[:, start:end].transpose(1, 2) for states in (query, key, value))
-        window = _window(end - start, sliding_window, query.device)
+    for queries, keys, values in zip(*by_row, strict=True):
+        window = _window(queries.shape[2], sliding_window, query.device)
         of_row = functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling
         )

@@ -79,6 +79,9 @@ def _plan(model: Any) -> list[TensorPlan]:
     Raises:
         UserError: a tensor of the checkpoint is made of several parameters, which are gathered one by one here.
     """
+    # Loading into partitioned parameters remembers renamings that did not apply, and saving would revert them.
+    if (renamings := getattr(model, "_weight_conversions", None)) is not None:
+        model._weight_conversions = [renaming for renaming in renamings if renaming.was_used()]
     whole: dict[str, torch.Tensor] = {}
     for name, tensor in _stored(model):
         shape = getattr(tensor, "ds_shape", tensor.shape)

@@ -55,7 +55,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient.scatter_add_(1, wanted, gradient.new_full(wanted.shape, -1.0)).mul_(counted[:, None])
             rounded = gradient.to(hidden.dtype)
             torch.mm(rounded, weight, out=of_hidden[piece])
-            of_weight += rounded.T @ hidden[piece]
+            if rounded.dtype == of_weight.dtype:
+                of_weight.addmm_(rounded.T, hidden[piece])
+            else:
+                of_weight += rounded.T @ hidden[piece]
         ctx.save_for_backward(of_hidden, of_weight.to(weight.dtype))
         return total
 

@@ -119,7 +119,7 @@ def main(words: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "interrupted; what is finished is kept, the same command does the rest; a training begins anew",
+            "interrupted; what is finished is kept, the same command does the rest",
             file=sys.stderr,
         )
         return 130

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ class Job:
     """A training of the prepared run folder `root`, killed `kills` times and then left to come to its end.
 
     training: settings that differ from the recipe; threshold: elements up to which ZeRO-3 keeps a parameter whole;
-    shard_bytes: largest file of a checkpoint or state;
+    shard_bytes: largest file of a checkpoint or state; file_limit: bytes after which the disk of the last rank is full;
     worlds: number of ranks of each attempt, the last one for all that follow; kill_at: step at which to kill;
     without it: a random moment.
     """
@@ -36,6 +37,7 @@ class Job:
     training: dict[str, Any] = field(default_factory=dict)
     threshold: int = 0
     shard_bytes: int = 5 * 10**9
+    file_limit: int | None = None
     kills: int = 0
     kill_at: int | None = None
 
@@ -146,9 +148,13 @@ def train(job: Job, rank: int, world: int, port: int) -> None:
     os.environ.update({name: str(value) for name, value in variables.items()})
     from reprokit.recipe import load_resolved
     from reprokit.recipe.schema import Arithmetic, Precision
-    from reprokit.training import engine, loop, shards
+    from reprokit.training import engine, loop, shards, state
 
     shards.MAX_SHARD_BYTES = job.shard_bytes
+    prune = state.prune
+    state.prune = lambda run, keep: prune(run, keep or state.KEPT)  # tests look at what a finished training removes
+    if job.file_limit is not None and rank == world - 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_limit, job.file_limit))
     engine.initialise_distributed(rank, 1)
     usual = engine.deepspeed_config
 

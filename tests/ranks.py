@@ -15,19 +15,36 @@ from reprokit.records.run_directory import RunDirectory
 
 _PORTS = itertools.count(29000 + os.getpid() % 2000)
 
+# One process imports, which takes seconds, and forks the ranks; each writes what it says into files of its own.
 # `extra` may patch what it likes before training begins: `engine`, `loop`, `recipe`, `rank`, `root` are there.
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-root, rank, world, port = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-threshold, settings, extra = int(sys.argv[5]), json.loads(sys.argv[6]), sys.argv[7]
-os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-    MASTER_PORT=str(port))
+os.environ["DS_ACCELERATOR"] = "cpu"
+root, world, port, threshold = Path(sys.argv[1]), *map(int, sys.argv[2:5])
+settings, extra = json.loads(sys.argv[5]), sys.argv[6]
+import torch
+import deepspeed.runtime.zero.muon.muon_optimizer
+import transformers.models.qwen3.modeling_qwen3
 from reprokit.errors import UserError
 from reprokit.recipe import load_resolved
 from reprokit.recipe.schema import Arithmetic, Precision
 from reprokit.records.run_directory import RunDirectory
 from reprokit.training import engine, loop
+children = []
+for rank in range(world):
+    child = os.fork()
+    if child == 0:
+        break
+    children.append(child)
+else:
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    print(json.dumps(codes))
+    os._exit(0)
+for number, name in ((1, "out"), (2, "err")):
+    os.dup2(os.open(root / f"rank_{rank}.{name}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
+    MASTER_PORT=str(port))
 engine.initialise_distributed(rank, 1)
 usual = engine.deepspeed_config
 def config(*arguments):
@@ -47,6 +64,7 @@ except UserError as error:
     print("UserError:", error, file=sys.stderr, flush=True)
     os._exit(2)
 engine.leave_distributed()
+sys.stdout.flush()
 """
 
 
@@ -65,17 +83,14 @@ def start_ranks(
 
     With threshold 0 every parameter is partitioned, gathered for use and released, as those of a large model are.
     """
-    port = str(next(_PORTS))
-    words = [str(threshold), json.dumps(settings), extra]
-    commands = [
-        [sys.executable, "-c", SCRIPT, str(run.root), str(rank), str(world), port, *words] for rank in range(world)
-    ]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    ranks = [subprocess.Popen(command, **pipes) for command in commands]
-    said = [rank.communicate(timeout=600) for rank in ranks]
-    return [
-        subprocess.CompletedProcess(rank.args, rank.returncode, *words) for rank, words in zip(ranks, said, strict=True)
-    ]
+    words = [str(world), str(next(_PORTS)), str(threshold), json.dumps(settings), extra]
+    command = [sys.executable, "-c", SCRIPT, str(run.root), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    codes = json.loads(done.stdout.splitlines()[-1])
+    said = [[(run.root / f"rank_{rank}.{name}").read_text() for name in ("out", "err")] for rank in range(world)]
+    return [subprocess.CompletedProcess(command, code, *text) for code, text in zip(codes, said, strict=True)]
 
 
 def train(prepared: RunDirectory, folder: Path, world: int, **options: Any) -> RunDirectory:

@@ -27,7 +27,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen3-tied": {"model_type": "qwen3", **SMALL, "tie_word_embeddings": True},
     "qwen2": {"model_type": "qwen2", **SMALL},
     "llama": {"model_type": "llama", **SMALL},
-    "gemma3-text": {"model_type": "gemma3_text", **SMALL, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3-text": {"model_type": "gemma3_text", **SMALL, "sliding_window": 5,
+                    "layer_types": ["sliding_attention", "full_attention"]},
     "gemma3": {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **SMALL, "sliding_window": 5},
                "vision_config": {"model_type": "siglip_vision_model", **VISION}, "mm_tokens_per_image": 4},
 }  # fmt: skip

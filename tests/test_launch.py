@@ -216,6 +216,16 @@ def test_a_training_resumes_from_its_state_and_keeps_what_it_had_by_then(tmp_pat
     assert interrupted.set_aside_after(run, 40) is None
 
 
+def test_what_only_says_how_to_compute_may_change_within_a_run(tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    write_recipe(run, load("mini"))
+    free = ["training.cpu_offload=true", "training.state_every=5", "training.micro_batch_tokens=4096"]
+    assert describe_conflict(run, load("mini", free).recipe) is None
+    other = load("mini", [*free, "training.learning_rate=1e-5"]).recipe
+    said = describe_conflict(run, other) or ""
+    assert "training.learning_rate: 0.002 -> 1e-05" in said and "cpu_offload" not in said, said
+
+
 def test_a_launch_says_where_training_resumes(tmp_path: Path) -> None:
     run = prepared(tmp_path)
     write_recipe(run, load("mini"))

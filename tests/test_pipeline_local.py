@@ -13,10 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reprokit.data import tokens
+from reprokit.recipe import load_resolved
 from reprokit.records.files import read_json, read_json_lines, sha256_of_file
 from reprokit.records.record import read_results
 from reprokit.records.result import CellResult, Sample, SampleScore
 from reprokit.records.run_directory import RunDirectory
+from reprokit.training.plan import Planner
 from tests.conftest import launch
 
 STEPS = (0, 8, 16)
@@ -49,10 +51,8 @@ def test_training_moves_the_weights_and_lowers_the_loss(local_run: RunDirectory)
 
 def test_loss_of_a_saved_checkpoint_is_that_of_the_model(local_run: RunDirectory) -> None:
     """The first logged loss is the mean token loss of the base over exactly the first global batch."""
-    from reprokit.training.batches import global_batches
-
     dataset = tokens.load(local_run.data)
-    rows = next(global_batches(len(dataset), 16, 1, seed=0))
+    rows = Planner(dataset, load_resolved(local_run.recipe).training, 1, None).step(0).rows
     model = AutoModelForCausalLM.from_pretrained(local_run.checkpoint(0))
     losses = []
     for row in rows:

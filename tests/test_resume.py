@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -165,7 +166,7 @@ def test_damaged_states_are_passed_over_and_others_refused(prepared: RunDirector
     whole = RunDirectory(tmp_path / "whole")
     train([Job(fresh(prepared, whole.root), [2])])
     assert whole.states() == [9, 6]
-    runs = {name: RunDirectory(tmp_path / name) for name in ("flipped", "truncated", "changed")}
+    runs = {name: RunDirectory(tmp_path / name) for name in ("flipped", "truncated", "changed", "full")}
     for run in runs.values():
         shutil.copytree(whole.root, run.root)
         run.training_complete.unlink()
@@ -179,9 +180,10 @@ def test_damaged_states_are_passed_over_and_others_refused(prepared: RunDirector
             Job(str(runs["flipped"].root), [2]),
             Job(str(runs["truncated"].root), [2]),
             Job(str(runs["changed"].root), [1], training={"learning_rate": 1e-4, "state_every": 4}),
+            Job(str(runs["full"].root), [2], training={"state_every": 11}, file_limit=20_000),
         ]
     )
-    assert [attempts[-1].codes for attempts in outcomes] == [[0, 0], [0, 0], [1]], said[-3000:]
+    assert [attempts[-1].codes for attempts in outcomes] == [[0, 0], [0, 0], [1], [1, 1]], said[-3000:]
     assert "state of step 9 is damaged" in said and "rank_001_of_002.safetensors" in said
     assert f"{runs['truncated'].state(6) / 'state.json'} has" in said
     for name, resumed in (("flipped", 6), ("truncated", 0)):
@@ -192,6 +194,9 @@ def test_damaged_states_are_passed_over_and_others_refused(prepared: RunDirector
         assert (aside / "checkpoints/step_000005").exists() == (resumed == 0)
     assert "training.learning_rate: 0.003 -> 0.0001" in said and "state_every" not in said
     assert runs["changed"].states() == [9, 6] and len(metrics(runs["changed"])) == 12, "nothing was touched"
+    final = runs["full"].state(11)
+    assert re.search(f"UserError: {final} was not saved: .*rank_001_of_002.*It needs .* GiB; .* GiB free", said)
+    assert runs["full"].states() == [9, 6]
 
 
 def flip_a_bit(path: Path) -> None:

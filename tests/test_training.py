@@ -56,7 +56,7 @@ def padded_gradients(run: RunDirectory, batch: int) -> tuple[float, dict[str, to
     logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].flatten(0, 1)
     loss = functional.cross_entropy(logits, labels[:, 1:].flatten())
     loss.backward()
-    return float(loss), {name: parameter.grad for name, parameter in model.named_parameters()}
+    return loss.item(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
 def test_standard_gradients_are_those_of_padded_rows(local_run: RunDirectory, tmp_path: Path) -> None:
@@ -179,6 +179,11 @@ def test_metrics_say_what_was_computed(local_run: RunDirectory) -> None:
     assert lines[0]["learning_rate"] == 0.0 and max(line["learning_rate"] for line in lines) == 3.0e-3
     made_by = json.loads(local_run.provenance.read_text())
     assert made_by["arithmetic"] == "standard" and made_by["world_size"] == 2
+
+
+def test_a_finished_training_leaves_no_state(local_run: RunDirectory) -> None:
+    assert local_run.training_complete.exists()
+    assert not local_run.states() and not list((local_run.root / "state").iterdir())
 
 
 def test_tensorboard_has_every_step(local_run: RunDirectory, tmp_path: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
-from typing import Any
 
 from reprokit.recipe import LoadedRecipe, load_resolved
+from reprokit.recipe.fixed import fixed_settings
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import write_text
 from reprokit.records.run_directory import RunDirectory
@@ -20,8 +19,8 @@ def write_recipe(run: RunDirectory, loaded: LoadedRecipe) -> None:
 def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
     """Why the run folder cannot go on with this recipe, None if it can.
 
-    Evaluation may change (what is missing is then filled in); model, data and training may not, once anything was
-    made with them.
+    Evaluation may change (what is missing is then filled in), and so may memory settings of the training; the rest of
+    model, data and training may not, once anything was made with them.
     """
     changed = _changes(run, recipe)
     if not changed or not _has_made_anything(run):
@@ -51,12 +50,6 @@ def _changes(run: RunDirectory, recipe: Recipe) -> list[str]:
     """One line per setting of model, data and training that differs from those of the run folder."""
     if not run.recipe.exists():
         return []
-    before, now = _fixed(load_resolved(run.recipe)), _fixed(recipe)
+    before, now = fixed_settings(load_resolved(run.recipe)), fixed_settings(recipe)
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     return [f"  {key}: {before.get(key)} -> {now.get(key)}" for key in keys]
-
-
-def _fixed(recipe: Recipe) -> dict[str, Any]:
-    """Dotted keys and values of what may not change within a run."""
-    sections: dict[str, Any] = {"model": recipe.model, "data": recipe.data, "training": recipe.training}
-    return {f"{name}.{key}": value for name, section in sections.items() for key, value in asdict(section).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -112,24 +113,28 @@ def draft(final: Path, step: int, needed: int) -> Iterator[Draft]:
     """
     aside = aside_of(final)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        if (free := shutil.disk_usage(aside).free) < needed:
-            raise UserError(
-                f"{final} was not saved: it needs {needed / GIB:,.2f} GiB, and {final.parent} has {free / GIB:,.2f} "
-                "GiB free. Make room there and launch again."
-            )
-        made = Draft(aside)
-        yield made
-        _seal(made, step)
-        _put_in_place(aside, final)
-    except OSError as error:
-        raise UserError(
-            f"{final} was not saved: {error}. It needs {needed / GIB:,.2f} GiB; {_free(final)}. Make room there, "
-            "mind quotas and permissions, and launch again."
-        ) from error
+        with joined_draft(final, needed) as made:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            if shutil.disk_usage(aside).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final.parent))
+            yield made
+            _seal(made, step)
+            _put_in_place(aside, final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def joined_draft(final: Path, needed: int) -> Iterator[Draft]:
+    """A draft that another process begins and puts in place; arguments and errors are those of `draft`."""
+    try:
+        yield Draft(aside_of(final))
+    except OSError as error:
+        raise UserError(
+            f"{final} was not saved: {error}. It needs {needed / GIB:,.2f} GiB; {_free(final)}. Make room there, mind "
+            "quotas and permissions, and launch again."
+        ) from error
 
 
 def entry(path: Path) -> FileEntry:

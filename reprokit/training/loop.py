@@ -59,6 +59,7 @@ def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, prog
                 state.save(run, trainer.engine, recipe, metrics.step, rank, world_size)
     if rank == 0:
         write_json(run.training_complete, {"steps": total})
+        state.prune(run, keep=0)
 
 
 @dataclass(frozen=True)

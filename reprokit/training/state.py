@@ -14,8 +14,7 @@ other, are its elements and then padding, so that any number of ranks can read w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,15 @@ from safetensors import safe_open
 
 from reprokit.data import tokens
 from reprokit.errors import UserError
+from reprokit.recipe.fixed import fixed_training
 from reprokit.recipe.schema import Recipe, TrainingSection
 from reprokit.records import interrupted, manifest
 from reprokit.records.files import read_json, read_json_lines, sync, write_json
-from reprokit.records.manifest import Draft
 from reprokit.records.run_directory import RunDirectory
 from reprokit.training.shards import TensorPlan, write_shards
 
 KEPT = 2  # states, the newest
 MASTER, MOMENTS = "master", ("exp_avg", "exp_avg_sq")
-# Settings of the training that say how it is computed and what is saved of it, not what it computes.
-FREE = (
-    "checkpoint_steps",
-    "cpu_offload",
-    "gradient_checkpointing",
-    "micro_batch_tokens",
-    "sequence_parallel",
-    "state_every",
-    "tensorboard",
-)
 
 
 class StateInfo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -78,10 +67,7 @@ def save(run: RunDirectory, engine: Any, recipe: Recipe, step: int, rank: int, w
     final = run.state(step)
     plan = _plan(engine)
     needed = world_size * sum(tensor.bytes for tensor in plan)
-    draft: AbstractContextManager[Draft] = nullcontext(Draft(manifest.aside_of(final)))
-    if rank == 0:
-        draft = manifest.draft(final, step, needed)
-    with draft as made:
+    with manifest.draft(final, step, needed) if rank == 0 else manifest.joined_draft(final, needed) as made:
         torch.distributed.barrier()  # the folder is there
         files = write_shards(
             made.folder, plan, _partitions(engine), f"{_rank_name(rank, world_size)}{{suffix}}.safetensors"
@@ -250,13 +236,12 @@ def _make_moments(zero: Any, updates: int) -> None:
 
 
 def _info(run: RunDirectory, engine: Any, training: TrainingSection, world_size: int) -> StateInfo:
-    settings = msgspec.to_builtins(asdict(training))
     zero = engine.optimizer
     moments = zero.state.get(zero.fp32_partitioned_groups_flat[0], {})
     return StateInfo(
         world_size=world_size,
         updates=int(moments.get("step", 0)),
-        training={key: value for key, value in settings.items() if key not in FREE},
+        training=fixed_training(training),
         arrays=tokens.load(run.data).report.arrays,
         shapes={name: list(parameter.ds_shape) for name, parameter in _trained(engine)},
     )

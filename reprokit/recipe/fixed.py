@@ -1,0 +1,33 @@
+"""What may not change between two launches of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from reprokit.recipe.schema import Recipe, TrainingSection
+
+# Settings that say how a training is computed and what is kept of it, not what it computes: a training that ran out of
+# memory or time may go on with others.
+FREE = (
+    "cpu_offload",
+    "gradient_checkpointing",
+    "micro_batch_tokens",
+    "sequence_parallel",
+    "state_every",
+    "tensorboard",
+)
+
+
+def fixed_training(training: TrainingSection) -> dict[str, Any]:
+    """Keys and plain values of what decides the weights that a training on given rows ends with, rounding apart."""
+    settings = msgspec.to_builtins(asdict(training))
+    return {key: value for key, value in settings.items() if key not in FREE}
+
+
+def fixed_settings(recipe: Recipe) -> dict[str, Any]:
+    """Dotted keys and plain values of what may not change once anything was made with it; evaluation may."""
+    sections = {"model": asdict(recipe.model), "data": asdict(recipe.data), "training": fixed_training(recipe.training)}
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}

@@ -118,10 +118,7 @@ def main(words: Sequence[str]) -> int:
         print(f"error: {error}. What is finished is kept; put this right and give the same command.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; what is finished is kept, the same command does the rest",
-            file=sys.stderr,
-        )
+        print("interrupted; what is finished is kept, the same command does the rest", file=sys.stderr)
         return 130
     return 0
 

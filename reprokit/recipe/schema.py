@@ -12,7 +12,6 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-
 OFFICIAL_GPUS = 8  # of the official code, whose arithmetic depends on their number
 
 

@@ -79,5 +79,5 @@ def check_logits(config: Any) -> None:
         if getattr(text, name, None) not in (None, 1, 1.0):
             raise UserError(
                 f"models of the kind {text.model_type} with {name}={getattr(text, name)} cannot be trained: the fused "
-                "loss takes logits as the output head gives them. Valid are, for example, Qwen3, Qwen2.5, Gemma3, Llama."
+                "loss takes logits as the output head gives them. Valid are models such as Qwen3, Qwen2.5 and Gemma3."
             )

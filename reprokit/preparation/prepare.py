@@ -49,6 +49,6 @@ def check_vocabulary(run: RunDirectory) -> None:
     largest = tokens.load(run.data).largest_id()
     if architecture is not None and largest >= architecture.vocabulary:
         raise UserError(
-            f"the tokenizer gives ids up to {largest}, but the model has embeddings for {architecture.vocabulary} tokens"
-            " only: this tokenizer belongs to another model. Leave model.tokenizer out to take the model's own."
+            f"the tokenizer gives ids up to {largest}, but the model has embeddings for {architecture.vocabulary} "
+            "tokens only: this tokenizer belongs to another model. Leave model.tokenizer out to take the model's own."
         )

@@ -174,7 +174,7 @@ def describe(trainer: Trainer) -> None:
     print(
         f"{training.arithmetic.value} arithmetic, {total} steps; on each of {len(plans[0].passes)} data-parallel "
         f"groups {passes:.1f} forward passes per step. {1 - counted[1] / counted[0]:.2%} of the computed positions "
-        f"hold tokens; waiting for the rank with the most work costs {np.mean([plan.imbalance for plan in plans]):.1%}.",
+        f"hold tokens; waiting for the rank with most work costs {np.mean([plan.imbalance for plan in plans]):.1%}.",
         flush=True,
     )
 

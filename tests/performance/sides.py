@@ -1,50 +1,41 @@
-"""The sides of a benchmark, each of them one epoch in processes of its own.
-
-    python -m tests.performance.sides '<job as JSON>'
-
-is one of these processes. Every side first trains one global batch apart, so that nothing is timed that happens once,
-then the epoch from its first step to its last. What it reports counts tokens of rows, never padding.
-"""
+"""The sides of a benchmark: started one after the other, again and again, and summed up."""
 
 from __future__ import annotations
 
 import os
-import resource
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from statistics import median
 from typing import Any, Optional
 
 import msgspec
-import torch
 
-from reprokit.data import tokens
 from reprokit.records.run_directory import RunDirectory
+from tests.performance import workload as workloads
 from tests.performance.workload import Workload
 
-LEARNING_RATE = 1e-4
 ROOT = Path(__file__).parents[2]
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """How to train: `trainer` is a name in TRAINERS, `threads` is per process.
+    """How to train: `trainer` is a name in `worker.TRAINERS`, `threads` is per process.
 
-    settings: fields of `TrainingSection` for ours, of `SFTConfig` for TRL (and `model`, those of from_pretrained).
+    settings: fields of `TrainingSection` for ours, of TRL's `SFTConfig` for TRL; there `model` has arguments of
+    `from_pretrained`.
     """
 
     name: str
     trainer: str
     processes: int = 1
-    threads: int = 2
+    threads: int = 1
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Measured(msgspec.Struct, kw_only=True):
-    """One epoch: tokens and target tokens of all rows, wall time, optimiser steps; mfu only from ours on a GPU."""
+    """One epoch: tokens and target tokens without padding, wall time, optimiser steps; mfu from ours on a GPU only."""
 
     tokens: int
     target_tokens: int
@@ -59,7 +50,7 @@ class Measured(msgspec.Struct, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process does; `prepared` is the folder of `workload.prepare`, `work` an empty one."""
+    """What one process does; `prepared` is the folder of `workload.prepare`, `work` one for what it writes."""
 
     side: Side
     workload: Workload
@@ -68,133 +59,116 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rank: int
 
 
+class SideFailed(Exception):
+    """A process of a side failed; the message ends with what it said."""
+
+
 def measure(side: Side, workload: Workload, prepared: RunDirectory) -> Measured:
-    """Train one epoch of the prepared workload.
+    """Train one epoch of the prepared workload in processes of its own.
 
     Raises:
-        RuntimeError: a process failed; the message ends with what it said.
+        SideFailed: a process ended with an error.
     """
-    with tempfile.TemporaryDirectory() as work, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-        free.close()
-        started = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        ports = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        ranks = []
         for rank in range(side.processes):
-            job = Job(side=side, workload=workload, prepared=str(prepared.root), work=work, rank=rank)
-            command = [sys.executable, "-m", "tests.performance.sides", msgspec.json.encode(job).decode()]
-            places = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(side.processes)}
-            threads = {"OMP_NUM_THREADS": str(side.threads), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            log = (Path(work) / f"rank_{rank}.log").open("w+")
-            process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **places, **threads}, stdout=log, stderr=subprocess.STDOUT
-            )
-            started.append((process, log))
-        codes = [process.wait() for process, _ in started]
-        said = [Path(log.name).read_text() for _, log in started]
+            job = Job(side=side, workload=workload, prepared=str(prepared.root), work=folder, rank=rank)
+            command = [sys.executable, "-m", "tests.performance.worker", msgspec.json.encode(job).decode()]
+            numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": side.processes, "OMP_NUM_THREADS": side.threads}
+            environment = {**os.environ, **ports, **{name: str(number) for name, number in numbers.items()}}
+            with (work / f"rank_{rank}.log").open("w") as log:
+                ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+        codes = [process.wait() for process in ranks]
         if any(codes):
-            failed = max(range(len(codes)), key=lambda rank: abs(codes[rank]))
-            raise RuntimeError(f"{side.name}: rank {failed} ended with {codes[failed]}\n{said[failed][-4000:]}")
-        return msgspec.json.decode((Path(work) / "measured.json").read_bytes(), type=Measured)
+            said = [(work / f"rank_{rank}.log").read_text()[-3000:] for rank, code in enumerate(codes) if code]
+            raise SideFailed(f"{side.name} ended with {codes}\n" + "\n".join(said))
+        return msgspec.json.decode((work / "measured.json").read_bytes(), type=Measured)
 
 
-def train_ours(job: Job) -> Measured:
-    """The kit's own loop, without checkpoints and states."""
-    from reprokit.recipe.schema import Arithmetic, Recipe, TrainingSection
-    from reprokit.training import engine, loop
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
-    workload, settings = job.workload, dict(job.side.settings)
-    training = TrainingSection(
-        arithmetic=Arithmetic[settings.pop("arithmetic", "standard")],
-        learning_rate=LEARNING_RATE,
-        epochs=1,
-        global_batch_size=workload.global_batch_size,
-        micro_batch_size=workload.micro_batch_size,
-        precision=workload.precision,
-        gradient_checkpointing=workload.gradient_checkpointing,
-        checkpoint_steps=[],
-        state_every=10**9,
-        **settings,
+
+def alternate(
+    sides: list[Side], workload: Workload, prepared: RunDirectory, rounds: int
+) -> tuple[dict[str, list[Measured]], dict[str, str]]:
+    """Measure all sides in each round, so that what disturbs one disturbs all.
+
+    Returns what was measured, and for each side that failed (and was then left out) what it said.
+    """
+    found: dict[str, list[Measured]] = {side.name: [] for side in sides}
+    failed: dict[str, str] = {}
+    for number in range(1, rounds + 1):
+        for side in sides:
+            if side.name in failed:
+                continue
+            try:
+                one = measure(side, workload, prepared)
+            except SideFailed as error:
+                failed[side.name] = str(error)
+                print(f"round {number}: {error}", file=sys.stderr, flush=True)
+                continue
+            found[side.name].append(one)
+            print(f"round {number}: {side.name}: {one.tokens_per_second:,.0f} tokens/s", file=sys.stderr, flush=True)
+    return {name: measured for name, measured in found.items() if name not in failed}, failed
+
+
+def summary(sides: list[Side], found: dict[str, list[Measured]]) -> dict[str, dict[str, Any]]:
+    """Settings and figures of each side that was measured.
+
+    `tokens_per_second` is the median over the rounds, `spread` the lowest and the highest. `ratio` is the median of
+    (first side / this one) over the rounds, `ratio_range` the extremes; null if the first side failed.
+    """
+    made = {}
+    first = [one.tokens_per_second for one in found.get(sides[0].name, [])]
+    for side in (side for side in sides if side.name in found):
+        rates = [one.tokens_per_second for one in found[side.name]]
+        ratios = [ours / theirs for ours, theirs in zip(first, rates, strict=False)]
+        last = found[side.name][-1]
+        made[side.name] = {
+            "tokens_per_second": round(median(rates), 1),
+            "spread": [round(min(rates), 1), round(max(rates), 1)],
+            "ratio": round(median(ratios), 3) if ratios else None,
+            "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)] if ratios else None,
+            "rounds": len(rates),
+            "tokens": last.tokens,
+            "target_tokens": last.target_tokens,
+            "steps": last.steps,
+            "peak_memory_gib": round(max(one.peak_memory_gib for one in found[side.name]), 3),
+            "mfu": last.mfu,
+            **msgspec.to_builtins(side),
+        }
+    return made
+
+
+def table(sides: dict[str, dict[str, Any]]) -> str:
+    """The figures of `summary` for people."""
+    lines = [f"{'':44} {'tokens/s':>9} {'range':>17} {'first/this':>10} {'range':>13} {'MFU':>5} {'GiB':>6}"]
+    for name, side in sides.items():
+        spread = "{:,.0f} to {:,.0f}".format(*side["spread"])
+        ratio = "" if side["ratio"] is None else f"{side['ratio']:.2f}"
+        ratios = "" if side["ratio"] is None else "{:.2f} to {:.2f}".format(*side["ratio_range"])
+        mfu = "" if side["mfu"] is None else f"{side['mfu']:.1%}"
+        rate, memory = f"{side['tokens_per_second']:,.0f}", f"{side['peak_memory_gib']:.2f}"
+        lines.append(f"{name:44} {rate:>9} {spread:>17} {ratio:>10} {ratios:>13} {mfu:>5} {memory:>6}")
+    return "\n".join(lines)
+
+
+def compare(sides: list[Side], workload: Workload, rounds: int) -> dict[str, Any]:
+    """Measure the sides on a workload, print what was found and return it: `workload`, `sides`, `failed`."""
+    rows = workloads.describe(workload)
+    with tempfile.TemporaryDirectory() as folder:
+        found, failed = alternate(sides, workload, workloads.prepare(workload, Path(folder)), rounds)
+    figures = summary(sides, found)
+    print(
+        f"\n{rows['rows']} rows, median {rows['length_median']:,.0f}, longest {rows['length_max']:,}, together "
+        f"{rows['tokens']:,} tokens; {workload.global_batch_size} rows a step; rounds: {rounds}\n{table(figures)}",
+        flush=True,
     )
-    engine.initialise_distributed(job.rank, job.side.threads)
-    prepared = Path(job.prepared)
-    for name, source in (("warm_up", prepared / "warm_up"), ("epoch", prepared)):
-        run = RunDirectory(Path(job.work) / name)
-        if job.rank == 0:
-            for part in ("tokenizer", "data", "checkpoints"):
-                shutil.copytree(source / part, run.root / part)
-        torch.distributed.barrier()
-        progress = run.root / "progress.json"
-        loop.train(run, Recipe(training=training), rank=job.rank, world_size=job.side.processes, progress=progress)
-    lines = [msgspec.json.decode(line) for line in run.metrics.read_bytes().splitlines()]
-    seconds = sum(line["seconds"] for line in lines)
-    used = [line["mfu"] * line["seconds"] for line in lines if line["mfu"] is not None]
-    return Measured(
-        tokens=sum(line["tokens"] for line in lines),
-        target_tokens=sum(line["target_tokens"] for line in lines),
-        seconds=seconds,
-        steps=len(lines),
-        peak_memory_gib=max(line["peak_memory_gib"] for line in lines),
-        mfu=sum(used) / seconds if used else None,
-    )
-
-
-def train_trl(job: Job) -> Measured:
-    """TRL's SFTTrainer."""
-    from tests.performance.trl_side import train
-
-    torch.set_num_threads(job.side.threads)
-    train(Path(job.prepared) / "warm_up", job)
-    return train(Path(job.prepared), job)
-
-
-def train_padded(job: Job) -> Measured:
-    """Official arithmetic in plain PyTorch, every row padded to the longest of the data."""
-    from tests import reference_official as official
-
-    torch.set_num_threads(job.side.threads)
-    workload = job.workload
-    settings = official.Settings(
-        learning_rate=LEARNING_RATE,
-        epochs=1,
-        global_batch_size=workload.global_batch_size,
-        micro_batch_size=workload.micro_batch_size,
-        dtype=getattr(torch, workload.precision.dtype),
-    )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = rows_of(Path(job.prepared))[: workload.steps * workload.global_batch_size]
-    model = Path(job.prepared) / "model"
-    official.train(model, rows[: workload.global_batch_size], settings, device)
-    seconds = official.train(model, rows, settings, device).seconds
-    return Measured(
-        tokens=sum(len(ids) for ids, _ in rows),
-        target_tokens=sum(len(ids) - prompt_length for ids, prompt_length in rows),
-        seconds=sum(seconds),
-        steps=len(seconds),
-        peak_memory_gib=peak_memory_gib(),
-    )
-
-
-TRAINERS = {"ours": train_ours, "trl": train_trl, "padded": train_padded}
-
-
-def rows_of(prepared: Path) -> list[tuple[list[int], int]]:
-    """Token ids and prompt length of every row."""
-    dataset = tokens.load(prepared / "data")
-    return [(ids.tolist(), length) for ids, length in (dataset[index] for index in range(len(dataset)))]
-
-
-def peak_memory_gib() -> float:
-    """Largest memory that this process has held: allocated on its GPU, or resident on the CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-if __name__ == "__main__":
-    mine = msgspec.json.decode(sys.argv[1].encode(), type=Job)
-    measured = TRAINERS[mine.side.trainer](mine)
-    if mine.rank == 0:
-        (Path(mine.work) / "measured.json").write_bytes(msgspec.json.encode(measured))
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    for name in failed:
+        print(f"{name}: failed", flush=True)
+    return {"workload": rows, "sides": figures, "failed": failed}

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from scipy.stats import norm
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -18,88 +19,101 @@ from reprokit.records.files import write_json
 from reprokit.records.manifest import Manifest
 from reprokit.records.run_directory import RunDirectory
 
-SPREAD = 0.65  # sigma of the logarithm of the response lengths
-MEDIAN, MEDIAN_OF_PROMPTS = 1 / 5, 1 / 160  # of the longest row
+MEDIAN = 1 / 5  # of the longest row
+SPREAD = 0.65  # standard deviation of the logarithm of lengths
+PROMPT, PROMPT_SPREAD = 1 / 160, 0.4  # the same of prompts
 
 _END, _ANSWER = "<end>", "<answer>"
 _TEMPLATE = (
-    "{% for turn in messages %}{{ turn['content'] }}{% endfor %}{% if add_generation_prompt %} " + _ANSWER + "{% endif %}"
+    "{% for turn in messages %}{{ turn['content'] }}{% endfor %}{% if add_generation_prompt %} "
+    + _ANSWER
+    + "{% endif %}"
 )
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A model by the fields of its `config.json`, and how many rows there are, the longest of `longest` tokens.
+    """A model by the fields of its `config.json`, and `count` rows, the longest of `longest` tokens: one epoch.
 
-    `vocab_size` counts the two tokens that every row has. An epoch is `count` / `global_batch_size` steps.
+    `micro_batch_size` is that of official arithmetic; `precision` that in which the sides train.
     """
 
     model: dict[str, Any]
     count: int
     longest: int
     global_batch_size: int
-    micro_batch_size: int = 4  # of official arithmetic
+    micro_batch_size: int = 4
     precision: Precision = Precision.fp32
-    gradient_checkpointing: bool = False
     seed: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of one epoch."""
-        return self.count // self.global_batch_size
 
 
 def lengths(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of each prompt and of each whole row.
+    """Tokens of each prompt and of each whole row, int64 [count], the shortest row first.
 
-    Long chain-of-thought rows: short prompts, log-normal responses cut at `longest`, the median a fifth of it; one row
-    is always of the full length.
+    Rows of long chain of thought: short prompts, log-normal lengths, the median a fifth of the longest row. Lengths
+    are quantiles, so that few rows have the spread of many.
     """
     draw = np.random.default_rng(workload.seed)
+    quantiles = norm.ppf((np.arange(workload.count) + 0.5) / workload.count)
     longest = workload.longest
-    prompts = draw.lognormal(np.log(longest * MEDIAN_OF_PROMPTS), 0.4, workload.count)
-    prompts = np.clip(prompts.astype(int), 2, longest // 4)
-    responses = draw.lognormal(np.log(longest * MEDIAN), SPREAD, workload.count).astype(int)
-    whole = np.clip(prompts + responses, prompts + 2, longest)
-    whole[draw.integers(workload.count)] = longest
-    return prompts, whole
+    whole = np.clip(longest * MEDIAN * np.exp(SPREAD * quantiles), 8, longest).astype(int)
+    whole[-1] = longest
+    prompts = longest * PROMPT * np.exp(PROMPT_SPREAD * draw.permutation(quantiles))
+    return np.clip(prompts.astype(int), 2, whole // 2), whole
+
+
+def describe(workload: Workload) -> dict[str, Any]:
+    """The workload in numbers, for reports."""
+    prompts, whole = lengths(workload)
+    rows = {
+        "rows": workload.count,
+        "tokens": int(whole.sum()),
+        "target_tokens": int((whole - prompts).sum()),
+        "length_median": float(np.median(whole)),
+        "length_mean": round(float(whole.mean()), 1),
+        "length_max": int(whole.max()),
+    }
+    return {**rows, "global_batch_size": workload.global_batch_size, "precision": workload.precision.value}
 
 
 def prepare(workload: Workload, folder: Path) -> RunDirectory:
-    """A run folder in which nothing is trained yet: tokenizer, tokens, random model.
+    """A run folder in which nothing is trained yet: tokenizer, tokens, and random weights in `folder`/model.
 
-    Beside it in `folder`/warm_up is one with the first global batch only.
+    `folder`/warm_up is one with the shortest rows only, one global batch of them.
     """
     run, warm_up = RunDirectory(folder), RunDirectory(folder / "warm_up")
-    rows, tokenizer = _rows(workload), word_tokenizer(workload.model["vocab_size"])
-    torch.manual_seed(workload.seed)
+    tokenizer = word_tokenizer(workload.model["vocab_size"])
     fields = {**workload.model, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = AutoConfig.for_model(**fields)
-    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, workload.precision.dtype))
-    model.save_pretrained(folder / "model")
-    for one, those in ((run, rows), (warm_up, rows[: workload.global_batch_size])):
+    torch.manual_seed(workload.seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+    model.to(getattr(torch, workload.precision.dtype)).save_pretrained(folder / "model")
+    shapes = np.stack(lengths(workload), axis=1)
+    shuffled = np.random.default_rng((workload.seed, 1)).permutation(shapes)
+    for one, chosen in ((run, shuffled), (warm_up, shapes[: workload.global_batch_size])):
         tokenizer.save_pretrained(one.tokenizer)
-        tokens.build(those, tokenizer, workload.longest, one.data)
+        tokens.build(_rows(chosen, workload), tokenizer, workload.longest, one.data)
         write_json(one.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(folder / "model")))
     return run
+
+
+def rows_of(run: RunDirectory) -> list[tuple[list[int], int]]:
+    """Token ids and prompt length of every row."""
+    dataset = tokens.load(run.data)
+    return [(ids.tolist(), length) for ids, length in (dataset[index] for index in range(len(dataset)))]
 
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """One token per word; the words are the numbers from 0 to `vocabulary` - 3."""
     words = [*map(str, range(vocabulary - 2)), _ANSWER, _END]
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="0"))
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=_END, pad_token=_END, chat_template=_TEMPLATE, unk_token="0"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END, pad_token=_END, chat_template=_TEMPLATE)
 
 
-def _rows(workload: Workload) -> list[Row]:
-    draw = np.random.default_rng((workload.seed, 1))
+def _rows(shapes: np.ndarray, workload: Workload) -> list[Row]:
+    """Random rows of the given prompt and whole lengths [rows, 2]; one token of each is _ANSWER, the last _END."""
+    draw = np.random.default_rng((workload.seed, 2))
 
     def text(length: int) -> str:
         return " ".join(map(str, draw.integers(workload.model["vocab_size"] - 2, size=length)))
 
-    return [
-        Row([{"role": "user", "content": text(prompt - 1)}], text(whole - prompt - 1))
-        for prompt, whole in zip(*lengths(workload), strict=True)
-    ]
+    return [Row([{"role": "user", "content": text(prompt - 1)}], text(whole - prompt - 1)) for prompt, whole in shapes]

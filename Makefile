@@ -2,13 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help environment quickstart figures test lint cluster-up cluster-up-accounting cluster-down
+.PHONY: help environment quickstart figures test lint bench-training cluster-up cluster-up-accounting cluster-down
 
 help:
 	@echo "make quickstart    environment, mini run on this machine, figures"
 	@echo "make environment   $(VENV) for machines without a GPU"
 	@echo "make figures       draw everything in results/"
 	@echo "make test          lint and the test suite"
+	@echo "make bench-training   training speed against TRL's SFTTrainer, on two cores that do nothing else"
 	@echo "make cluster-up    a real Slurm on this machine (cluster-up-accounting: with sacct); make cluster-down stops it"
 
 environment: $(VENV)/complete
@@ -24,6 +25,10 @@ $(VENV)/complete: requirements/cpu.txt pyproject.toml setup.cfg
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/performance: requirements/performance.txt $(VENV)/complete
+	$(BIN)/python -m pip install --no-deps -r requirements/performance.txt
+	@touch $@
+
 quickstart: environment
 	$(BIN)/python -m reprokit.launch recipe=mini cluster=local
 
@@ -34,8 +39,11 @@ lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+test: lint $(VENV)/performance
 	$(BIN)/python -m pytest
+
+bench-training: $(VENV)/performance
+	$(BIN)/python -m tests.performance.bench_training
 
 cluster-up:
 	$(PYTHON) slurm/devcluster/devcluster.py up

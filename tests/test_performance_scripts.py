@@ -1,0 +1,67 @@
+"""The benchmarks of training at toy size: every side runs, and all of them on the same tokens. No test of speed."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"tests.performance.{script}", *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def check(compared: dict[str, Any], sides: int) -> None:
+    """All sides finished, on the tokens of the workload, and say how fast."""
+    assert not compared["failed"] and len(compared["sides"]) == sides
+    rows = compared["workload"]
+    assert rows["length_median"] == pytest.approx(rows["length_max"] / 5, rel=0.1)
+    for name, side in compared["sides"].items():
+        assert side["tokens"] == rows["tokens"], name
+        # A cut leaves a first token without the one before it that would predict it.
+        cut = side["settings"].get("packing_strategy") == "wrapped"
+        assert side["target_tokens"] == rows["target_tokens"] or cut, name
+        assert 1 <= side["steps"] <= rows["rows"] // rows["global_batch_size"], name
+        assert 0 < side["spread"][0] <= side["tokens_per_second"] <= side["spread"][1], name
+        assert side["peak_memory_gib"] > 0, name
+    first = next(iter(compared["sides"].values()))
+    assert first["ratio"] == 1 and first["steps"] == rows["rows"] // rows["global_batch_size"]
+
+
+def test_training_against_trl_and_padded(tmp_path: Path) -> None:
+    done = run("bench_training", "--toy", "--out", tmp_path / "figures.json")
+    found = json.loads((tmp_path / "figures.json").read_text())
+    check(found["standard"], sides=5)
+    check(found["official"], sides=2)
+    assert found["made_by"]["trl"] and "--toy" in found["command"]
+    assert all(name in done.stdout for name in (*found["standard"]["sides"], *found["official"]["sides"]))
+
+
+def test_gpu_script_at_toy_size(tmp_path: Path) -> None:
+    run("gpu_training", "--toy", "--out", tmp_path / "figures.json")
+    found = json.loads((tmp_path / "figures.json").read_text())
+    check(found["gradient_checkpointing"], sides=3)
+    same = found["official_arithmetic"]
+    print(same)
+    if same["precision"] == "fp32":
+        assert same["parameters"] <= 1e-6
+    chance = math.log(found["loss"]["vocabulary"])
+    assert found["loss"]["mean_loss"] == pytest.approx(chance, rel=0.05)  # small random logits
+
+
+def test_gpu_script_needs_a_gpu() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert "no GPU" in run("gpu_training", code=2).stderr

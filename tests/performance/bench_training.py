@@ -46,7 +46,7 @@ TOY_MODEL = {
     "intermediate_size": 64,
     "vocab_size": 64,
 }
-ROUNDS = 3
+ROUNDS = 2
 
 # The best settings that were found on two cores. One process with two threads is faster than two with one for TRL,
 # for ours it is the other way round. Padding costs TRL least with one row at a time, where there is none; batches of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,6 +164,22 @@ def test_logits_never_exist_whole() -> None:
 
 @pytest.mark.parametrize("name", ["final_logit_softcapping", "logit_scale", "logits_scaling"])
 def test_architectures_that_change_their_logits_are_refused(name: str) -> None:
-    text = SimpleNamespace(model_type="odd", **{name: 30.0})
-    with pytest.raises(UserError, match=f"kind odd with {name}=30.0 cannot be trained"):
-        check_logits(SimpleNamespace(get_text_config=lambda: text))
+    model = small_model("qwen3", "eager")
+    setattr(model.config, name, 30.0)
+    with pytest.raises(UserError, match=f"kind qwen3 with {name}=30.0 cannot be trained"):
+        check_logits(model)
+
+
+def test_a_head_with_a_bias_is_refused() -> None:
+    model = small_model("qwen3", "eager")
+    model.set_output_embeddings(torch.nn.Linear(32, 97, bias=True))
+    with pytest.raises(UserError, match="their output head has a bias"):
+        check_logits(model)
+
+
+def test_attention_that_is_not_plain_is_refused() -> None:
+    states = torch.zeros(1, 2, 4, 8)
+    edges = torch.tensor([0, 4], dtype=torch.int32)
+    for option in ({"softcap": 50.0}, {"s_aux": torch.zeros(2)}):
+        with pytest.raises(UserError, match="caps its attention scores or has attention sinks"):
+            attention.attend(torch.nn.Module(), states, states, states, None, boundaries=edges, longest=4, **option)

@@ -241,3 +241,5 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     interrupted.remove_leftovers(run)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
     assert left == {"state/step_000003"} and run.resume_step() == 3
+    interrupted.remove_needless(run)
+    assert not list(tmp_path.glob("*/*")), "a complete training needs none"

@@ -78,6 +78,8 @@ def launch(campaign: Campaign, console: Console) -> None:
     _check_scheduler(campaign)
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with _locked(campaign.run):
+        if campaign.run.training_complete.exists():
+            interrupted.remove_needless(campaign.run)
         jobs = campaign.missing_jobs()
         if not jobs:
             report.print_nothing_to_do(campaign.workspace, campaign.run, campaign.loaded.recipe, console)

@@ -21,7 +21,7 @@ CHECKPOINT_BYTES = {Precision.fp32: 4, Precision.bf16: 2}  # per parameter
 
 @dataclass(frozen=True)
 class Disk:
-    """GiB of all checkpoints, and of the two resumable states that are kept at a time."""
+    """GiB of all checkpoints, and of the resumable states that are there at a time: two, and the one being written."""
 
     checkpoints: float
     states: float
@@ -38,7 +38,7 @@ def disk(recipe: Recipe) -> Disk | None:
     saved = len(training.checkpoint_steps) + (recipe.model.config is not None)
     return Disk(
         checkpoints=saved * model.parameters * CHECKPOINT_BYTES[training.precision] / GIB,
-        states=2 * model.parameters * (6 if _is_all_bf16(training) else 12) / GIB,
+        states=3 * model.parameters * (6 if _is_all_bf16(training) else 12) / GIB,
     )
 
 
@@ -111,7 +111,7 @@ def summary(recipe: Recipe, profile: ClusterProfile) -> list[str]:
         f"memory: about {_gib(memory.rank)}{there} on each {each} (estimate: states {_gib(memory.states)}, activations "
         f"{activations}, buffers {_gib(memory.buffers)}, peak {_gib(memory.peak[0])}), {_gib(ranks * memory.rank)} on "
         f"all {ranks}{host}",
-        f"disk: {_gib(space.checkpoints)} for all checkpoints, {_gib(space.states)} for two resumable states",
+        f"disk: {_gib(space.checkpoints)} for all checkpoints, {_gib(space.states)} for three resumable states",
     ]
 
 

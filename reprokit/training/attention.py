@@ -12,7 +12,7 @@ from reprokit.recipe.schema import Precision
 
 NAME = "reprokit_rows"  # under which transformers knows it
 # Versions of flash-attention by the compute capability of the GPU, best first.
-_VERSIONS = {8: (2,), 9: (3, 2, 4), 10: (4, 2), 12: (2, 4)}
+_VERSIONS = {8: (2,), 9: (3, 2, 4), 10: (4, 2), 11: (4, 2), 12: (2, 4)}
 
 _sequence_group: Any = None  # the ranks that share every row; None: each rank has whole rows
 _flash_version: int | None = None
@@ -24,9 +24,6 @@ def register(precision: Precision, sequence_group: Any) -> None:
     Args:
         sequence_group: process group of the ranks that share every row, each with an equal part of it; None: whole
             rows.
-
-    Raises:
-        UserError: there is a GPU and bf16, but no flash-attention that fits it.
     """
     from transformers import AttentionInterface
 
@@ -36,7 +33,13 @@ def register(precision: Precision, sequence_group: Any) -> None:
     AttentionInterface.register(NAME, attend)
 
 
-def _choose_flash() -> int:
+def kernel() -> str:
+    """What computes the attention of this process."""
+    return "PyTorch SDPA, row by row" if _flash_version is None else f"flash-attention {_flash_version}"
+
+
+def _choose_flash() -> int | None:
+    """The best version of flash-attention that this GPU and this environment have; None without one."""
     from transformers import utils
 
     there = {
@@ -44,15 +47,8 @@ def _choose_flash() -> int:
         3: utils.is_flash_attn_3_available,
         4: utils.is_flash_attn_4_available,
     }
-    major, minor = torch.cuda.get_device_capability()
-    for version in _VERSIONS.get(major, (2,)):
-        if there[version]():
-            return version
-    raise UserError(
-        f"training in bf16 on this GPU (compute capability {major}.{minor}) needs flash-attention "
-        f"{' or '.join(map(str, _VERSIONS.get(major, (2,))))}, which this environment lacks; build version 2 on a node "
-        "with nvcc, as the top of env.yml says: pip install --no-build-isolation flash-attn==2.8.3.post2"
-    )
+    wanted = _VERSIONS.get(torch.cuda.get_device_capability()[0], ())
+    return next((version for version in wanted if there[version]()), None)
 
 
 def attend(
@@ -67,6 +63,8 @@ def attend(
     *,
     boundaries: torch.Tensor,
     longest: int,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each row, in the form in which transformers calls attention functions.
@@ -78,7 +76,15 @@ def attend(
 
     Returns:
         [1, length, heads, head size], None
+
+    Raises:
+        UserError: the architecture caps attention scores or has attention sinks.
     """
+    if softcap is not None or s_aux is not None:
+        raise UserError(
+            "this model caps its attention scores or has attention sinks, which the attention over rows without "
+            "padding does not compute. Valid are models such as Qwen3, Qwen2.5, Gemma3 and Llama."
+        )
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if _sequence_group is not None:
         key, value = _enough_heads(query, key), _enough_heads(query, value)

@@ -57,7 +57,7 @@ def sequence_group(sequence_parallel: int) -> Any:
     mine = None
     for first in range(0, torch.distributed.get_world_size(), sequence_parallel):
         ranks = list(range(first, first + sequence_parallel))
-        group = torch.distributed.new_group(ranks)
+        group = torch.distributed.new_group(ranks, timeout=PATIENCE)
         if torch.distributed.get_rank() in ranks:
             mine = group
     return mine

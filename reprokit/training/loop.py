@@ -17,7 +17,7 @@ from reprokit.records import provenance
 from reprokit.records.files import write_json
 from reprokit.records.progress import ProgressBar
 from reprokit.records.run_directory import RunDirectory
-from reprokit.training import checkpoints, engine, state, telemetry
+from reprokit.training import attention, checkpoints, engine, state, telemetry
 from reprokit.training.batches import SequenceShard, flatten
 from reprokit.training.plan import Pass, Planner, StepPlan, slots
 from reprokit.training.schedule import learning_rate
@@ -36,15 +36,17 @@ def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, prog
     from transformers import AutoTokenizer
 
     training = recipe.training
+    telemetry.check_packages(training.tensorboard)
     trainer = Trainer.build(run, recipe, rank, world_size)
     tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
     start = state.resume(run, trainer.engine, recipe, rank, world_size)
     total = trainer.planner.total_steps
     if rank == 0:
         describe(trainer)
-        made_by = {**provenance.gather(), "device": device_name(), "world_size": world_size}
-        write_json(run.provenance, {**made_by, "arithmetic": training.arithmetic.value})
-        writer = telemetry.Writer(run, training.tensorboard)
+        made_by = {**provenance.gather(), "device": device_name(), "world_size": world_size, "resumed_at": start}
+        facts = {"arithmetic": training.arithmetic.value, "attention": attention.kernel()}
+        write_json(run.provenance, {**made_by, **facts})
+        writer = telemetry.Writer(run, training.tensorboard, start)
     watch = telemetry.Watch(state.norms_before(run, start))
     with ProgressBar(total=total, initial=start, desc="train", unit="step", disable=rank != 0, path=progress) as bar:
         for index in range(start, total):
@@ -174,7 +176,8 @@ def describe(trainer: Trainer) -> None:
     print(
         f"{training.arithmetic.value} arithmetic, {total} steps; on each of {len(plans[0].passes)} data-parallel "
         f"groups {passes:.1f} forward passes per step. {1 - counted[1] / counted[0]:.2%} of the computed positions "
-        f"hold tokens; waiting for the rank with most work costs {np.mean([plan.imbalance for plan in plans]):.1%}.",
+        f"hold tokens; waiting for the rank with most work costs {np.mean([plan.imbalance for plan in plans]):.1%}. "
+        f"Attention: {attention.kernel()}.",
         flush=True,
     )
 

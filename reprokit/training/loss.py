@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 
-from reprokit.errors import UserError
 from reprokit.training.batches import IGNORED
 
 LOGITS_AT_A_TIME = 2**20  # on the CPU: 4 MiB in fp32, about what its caches hold
@@ -23,14 +21,9 @@ def token_loss_sum(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Te
         hidden: [positions, hidden size], only positions that predict a target.
         weight: [vocabulary, hidden size], of the output head.
         targets: int64 [positions], IGNORED where there is no loss.
-
-    Raises:
-        UserError: on a GPU without liger-kernel.
     """
     if not hidden.is_cuda:
         return _LinearCrossEntropy.apply(hidden, weight, targets)
-    if importlib.util.find_spec("liger_kernel") is None:
-        raise UserError("training on GPUs needs liger-kernel, which this environment lacks: pip install liger-kernel")
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 
     # Summed over the pieces in fp32: in bf16 every piece would round what the earlier ones gave.

@@ -65,16 +65,22 @@ def load(weights: Path, training: TrainingSection) -> TrainedModel:
     model = AutoModelForCausalLM.from_pretrained(
         weights, dtype=getattr(torch, training.precision.dtype), attn_implementation=attention.NAME
     )
-    check_logits(model.config)
+    check_logits(model)
     model.train()  # from_pretrained leaves it in evaluation mode, where gradient checkpointing is off
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return TrainedModel(model)
 
 
-def check_logits(config: Any) -> None:
+def check_logits(model: Any) -> None:
     """Raises UserError for an architecture whose logits are not simply hidden states times output head."""
-    text = config.get_text_config()
+    text = model.config.get_text_config()
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    if bias is not None:
+        raise UserError(
+            f"models of the kind {text.model_type} cannot be trained: their output head has a bias, which the fused "
+            "loss leaves out. Valid are models such as Qwen3, Qwen2.5 and Gemma3."
+        )
     for name in _CHANGES_OF_LOGITS:
         if getattr(text, name, None) not in (None, 1, 1.0):
             raise UserError(

@@ -138,6 +138,7 @@ def latest(run: RunDirectory, rank: int, world_size: int) -> int | None:
             return step
         if rank == 0:
             print(f"the state of step {step} is damaged and passed over: {reason}", flush=True)
+            print("results of later steps are set aside: launch again after this run to fill them in", flush=True)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import resource
 from collections import deque
@@ -58,6 +59,8 @@ def peak_flops() -> float | None:
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
+    if "PCIe" in name or "NVL" in name:
+        return None
     return next((peak for known, peak in PEAK_FLOPS.items() if known in name), None)
 
 
@@ -88,8 +91,7 @@ class Watch:
         Raises:
             UserError: loss or norm is not finite, or the norm is EXPLOSION times its median over the steps before.
         """
-        # DeepSpeed reports a norm that is not finite as -1.
-        finite = math.isfinite(loss) and math.isfinite(norm) and norm >= 0
+        finite = math.isfinite(loss) and math.isfinite(norm)
         usual = median(self._norms) if len(self._norms) >= NEEDED else math.inf
         if finite and norm <= EXPLOSION * usual:
             self._norms.append(norm)
@@ -111,23 +113,27 @@ def _listed(rows: Sequence[int], most: int = 40) -> str:
     return ", ".join(map(str, numbers[:most])) + more
 
 
+def check_packages(tensorboard: bool) -> None:
+    """Raises UserError when a package is not installed that will be needed once the training runs."""
+    needed = {"tensorboardX": tensorboard, "liger_kernel": torch.cuda.is_available()}
+    missing = [name for name, wanted in needed.items() if wanted and importlib.util.find_spec(name) is None]
+    if missing:
+        names = " ".join(name.replace("_", "-") for name in missing)
+        raise UserError(f"this training needs packages that the environment lacks: pip install {names}")
+
+
 class Writer:
-    """Appends steps to the run's metrics and, if `tensorboard`, to `train/tensorboard/`.
+    """Appends the steps after `start` to the run's metrics and, if `tensorboard`, to `train/tensorboard/`."""
 
-    Raises:
-        UserError: TensorBoard files are wanted, but tensorboardX is not installed.
-    """
-
-    def __init__(self, run: RunDirectory, tensorboard: bool) -> None:
+    def __init__(self, run: RunDirectory, tensorboard: bool, start: int) -> None:
         run.metrics.parent.mkdir(parents=True, exist_ok=True)
         self._stream = run.metrics.open("ab")
         self._board: Any = None
         if tensorboard:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as error:
-                raise UserError("training.tensorboard=true needs a package: pip install tensorboardX") from error
-            self._board = SummaryWriter(str(run.metrics.parent / "tensorboard"))
+            from tensorboardX import SummaryWriter
+
+            # Steps that an interrupted training had made after its last state are not shown twice.
+            self._board = SummaryWriter(str(run.metrics.parent / "tensorboard"), purge_step=start + 1)
 
     def write(self, metrics: StepMetrics) -> None:
         """Write one step; it is in the hands of the operating system when this returns."""

@@ -293,7 +293,7 @@ def test_stages_of_a_run_that_was_never_started_are_refused(tmp_path: Path) -> N
 def test_what_fits_is_told_before_the_queue(tmp_path: Path) -> None:
     planned = launch(tmp_path, "recipe=qwen_long_cot", "cluster=h200", "dry_run=true")
     assert re.search(r"memory: about \d+ GiB of 141 GB on each GPU \(estimate: states", planned.stdout), planned.stdout
-    assert re.search(r"disk: 220 GiB for all checkpoints, \d+ GiB for two resumable states", planned.stdout)
+    assert re.search(r"disk: 220 GiB for all checkpoints, \d+ GiB for three resumable states", planned.stdout)
     refused = launch(tmp_path, "recipe=qwen_long_cot", gpu_cluster(tmp_path, nodes=1, memory=24), "dry_run=true")
     assert refused.returncode == 2 and "does not fit" in refused.stderr, refused.stderr
     assert "With one of these it fits" in refused.stderr

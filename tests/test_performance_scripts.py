@@ -41,7 +41,7 @@ def check(compared: dict[str, Any], sides: int) -> None:
 def test_training_against_trl_and_padded(tmp_path: Path) -> None:
     done = run("bench_training", "--toy", "--out", tmp_path / "figures.json")
     found = json.loads((tmp_path / "figures.json").read_text())
-    check(found["standard"], sides=5)
+    check(found["standard"], sides=7)
     check(found["official"], sides=2)
     assert found["made_by"]["trl"] and "--toy" in found["command"]
     assert all(name in done.stdout for name in (*found["standard"]["sides"], *found["official"]["sides"]))

@@ -95,7 +95,7 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     model, longest, rounds, standard, official = MODEL, LONGEST, ROUNDS, STANDARD, OFFICIAL
     if options.toy:  # threads that wait for each other's turn on busy cores cost more than such a model
-        model, longest, rounds = TOY_MODEL, 64, 1
+        model, longest, rounds = TOY_MODEL, 80, 1
         standard, official = ([structs.replace(side, threads=1) for side in sides] for sides in (STANDARD, OFFICIAL))
     found = {
         "standard": compare(standard, Workload(model=model, count=64, longest=longest, global_batch_size=32), rounds),

@@ -46,7 +46,7 @@ def train(run: RunDirectory, job: Job) -> Measured:
     """One epoch over the rows of `run`, in as many optimiser steps as they have global batches.
 
     Packed rows come in fewer and fuller batches, of which one step then takes fewer; where they cannot be shared out
-    evenly there are fewer steps.
+    evenly there are fewer steps. Several processes compute, and count, a pack twice if the packs do not divide by them.
     """
     workload, settings = job.workload, dict(job.side.settings)
     rows = rows_of(run)

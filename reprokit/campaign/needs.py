@@ -11,6 +11,7 @@ from typing import Any
 from reprokit.campaign.memory import GIB, MemoryEstimate, ModelSize, estimate, longest_pass, model_size
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.errors import UserError
+from reprokit.recipe.derived import is_all_bf16
 from reprokit.recipe.schema import Arithmetic, Precision, Recipe, TrainingSection
 
 USABLE = 0.95  # of a memory, the rest being what a process cannot have; a "GB" of a GPU is nearly a GiB
@@ -38,13 +39,8 @@ def disk(recipe: Recipe) -> Disk | None:
     saved = len(training.checkpoint_steps) + (recipe.model.config is not None)
     return Disk(
         checkpoints=saved * model.parameters * CHECKPOINT_BYTES[training.precision] / GIB,
-        states=3 * model.parameters * (6 if _is_all_bf16(training) else 12) / GIB,
+        states=3 * model.parameters * (6 if is_all_bf16(training) else 12) / GIB,
     )
-
-
-def _is_all_bf16(training: TrainingSection) -> bool:
-    """Whether not even master weights and moments are fp32."""
-    return training.arithmetic is Arithmetic.official and training.precision is Precision.bf16
 
 
 @dataclass(frozen=True)
@@ -233,7 +229,7 @@ def _options(setup: Setup) -> dict[str, list[bool | int]]:
     wider = [size for size in (2, 4, 8) if size > training.sequence_parallel and _can_share_rows(setup, size)]
     if wider:
         options["sequence_parallel"] = [*wider]
-    if setup.gpu_gib is not None and not training.cpu_offload and not _is_all_bf16(training):
+    if setup.gpu_gib is not None and not training.cpu_offload and not is_all_bf16(training):
         options["cpu_offload"] = [True]
     return options
 

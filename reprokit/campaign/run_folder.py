@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from reprokit.recipe import LoadedRecipe, load_resolved
-from reprokit.recipe.fixed import fixed_settings
+from reprokit.recipe.fixed import changes, fixed_settings
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import write_text
 from reprokit.records.run_directory import RunDirectory
@@ -50,6 +50,4 @@ def _changes(run: RunDirectory, recipe: Recipe) -> list[str]:
     """One line per setting of model, data and training that differs from those of the run folder."""
     if not run.recipe.exists():
         return []
-    before, now = fixed_settings(load_resolved(run.recipe)), fixed_settings(recipe)
-    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    return [f"  {key}: {before.get(key)} -> {now.get(key)}" for key in keys]
+    return changes(fixed_settings(load_resolved(run.recipe)), fixed_settings(recipe))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from reprokit.data import countdown
 from reprokit.data.faults import RowFaults
 from reprokit.errors import UserError
+from reprokit.recipe.derived import rows_of_file
 from reprokit.recipe.registry import DATA_SUFFIXES
 
 GENERATORS: dict[str, Callable[[int, int], Iterator[tuple[str, str]]]] = {"countdown": countdown.training_pairs}
@@ -74,11 +75,10 @@ def count(path: Path) -> int:
         UserError: no such file, unknown suffix, or not a readable parquet file.
     """
     _check_file(path)
-    if path.suffix == ".parquet":
-        with _open_parquet(path) as file:
-            return int(file.metadata.num_rows)
-    with path.open("rb") as stream:
-        return sum(1 for _ in stream)
+    try:
+        return rows_of_file(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 class _BrokenRow(Exception):

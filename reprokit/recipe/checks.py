@@ -16,10 +16,10 @@ from omegaconf import MISSING
 from omegaconf.errors import MissingMandatoryValue
 
 from reprokit.recipe.architecture import SIZES, from_config, of_model
-from reprokit.recipe.derived import row_count, steps_of
+from reprokit.recipe.derived import is_all_bf16, row_count, steps_of
 from reprokit.recipe.problems import Problem, closest
 from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY, benchmark_names
-from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, ModelSection, Precision, Recipe
+from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, ModelSection, Recipe
 
 Check = Callable[[Recipe], Iterable[Problem]]
 
@@ -203,8 +203,7 @@ def check_micro_batches(recipe: Recipe) -> Iterator[Problem]:
 
 def check_offload(recipe: Recipe) -> Iterator[Problem]:
     training = recipe.training
-    all_bf16 = training.arithmetic is Arithmetic.official and training.precision is Precision.bf16
-    if training.cpu_offload and all_bf16:
+    if training.cpu_offload and is_all_bf16(training):
         # DeepSpeed 0.19.8 offloads bf16 states to its own CPU optimizer only (base_optimizer.py,
         # _configure_master_weights); that computes in fp32 and rounds once, torch rounds after every operation.
         message = (

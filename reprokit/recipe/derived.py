@@ -5,7 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from reprokit.recipe.schema import Recipe
+from reprokit.recipe.schema import Arithmetic, Precision, Recipe, TrainingSection
+
+
+def is_all_bf16(training: TrainingSection) -> bool:
+    """Whether not even master weights and moments are fp32."""
+    return training.arithmetic is Arithmetic.official and training.precision is Precision.bf16
 
 
 def row_count(recipe: Recipe) -> int | None:
@@ -15,9 +20,7 @@ def row_count(recipe: Recipe) -> int | None:
         ValueError: the local file is not a readable parquet file.
     """
     if recipe.data.path is not None and Path(recipe.data.path).is_file():
-        path = Path(recipe.data.path)
-        state = path.stat()
-        return _rows_of_file(path, state.st_mtime_ns, state.st_size)
+        return rows_of_file(Path(recipe.data.path))
     return recipe.data.rows
 
 
@@ -39,6 +42,16 @@ def total_steps(recipe: Recipe) -> int | None:
 def evaluated_steps(recipe: Recipe) -> list[int]:
     """Steps whose checkpoints are evaluated: 0, the base, and every step that is saved."""
     return [0, *recipe.training.checkpoint_steps]
+
+
+def rows_of_file(path: Path) -> int:
+    """Number of rows of a .parquet or .jsonl file, without reading their columns.
+
+    Raises:
+        ValueError: not a readable parquet file.
+    """
+    state = path.stat()
+    return _rows_of_file(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache

@@ -27,6 +27,12 @@ def fixed_training(training: TrainingSection) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in FREE}
 
 
+def changes(before: dict[str, Any], now: dict[str, Any], label: str = "{}") -> list[str]:
+    """One line per key whose value differs; `label` says how a key is shown."""
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return [f"  {label.format(key)}: {before.get(key)} -> {now.get(key)}" for key in keys]
+
+
 def fixed_settings(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys and plain values of what may not change once anything was made with it; evaluation may."""
     sections = {"model": asdict(recipe.model), "data": asdict(recipe.data), "training": fixed_training(recipe.training)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from reprokit.recipe.derived import is_all_bf16
 from reprokit.recipe.schema import Arithmetic, Precision, TrainingSection
 from reprokit.training import attention
 from reprokit.training.model import load
@@ -89,11 +90,6 @@ def deepspeed_config(training: TrainingSection, world_size: int) -> dict[str, An
         "gradient_clipping": training.max_gradient_norm,
         "steps_per_print": 10**9,
     }
-
-
-def is_all_bf16(training: TrainingSection) -> bool:
-    """Whether not even master weights and moments are fp32."""
-    return training.arithmetic is Arithmetic.official and training.precision is Precision.bf16
 
 
 def optimizer(model: torch.nn.Module, training: TrainingSection) -> torch.optim.AdamW:

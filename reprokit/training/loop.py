@@ -96,7 +96,7 @@ class Trainer:
             group["lr"] = rate
         group, shard = divmod(self.rank, training.sequence_parallel)
         waited, losses = self._accumulate(plan.passes[group], SequenceShard(shard, training.sequence_parallel))
-        loss = self._total_loss(plan, plan.passes[group], losses)
+        loss = self._total_loss(plan.passes[group], losses)
         norm = float(self.engine.get_global_grad_norm())
         watch.check(index + 1, loss, norm, lambda: self._rows_in_question(plan, plan.passes[group], losses))
         return self._metrics(index, plan, rate, loss, norm, time.perf_counter() - started, waited)
@@ -116,7 +116,7 @@ class Trainer:
             losses.append(loss.detach())
         return waited, torch.stack(losses)
 
-    def _total_loss(self, plan: StepPlan, passes: list[Pass], losses: torch.Tensor) -> float:
+    def _total_loss(self, passes: list[Pass], losses: torch.Tensor) -> float:
         """The loss to report, over all ranks."""
         weights = torch.tensor([one.weight for one in passes], dtype=torch.float64, device=losses.device)
         total = (weights * losses.double()).sum()

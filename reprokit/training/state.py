@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 from reprokit.data import tokens
 from reprokit.errors import UserError
-from reprokit.recipe.fixed import fixed_training
+from reprokit.recipe.fixed import changes, fixed_training
 from reprokit.recipe.schema import Recipe, TrainingSection
 from reprokit.records import interrupted, manifest
 from reprokit.records.files import read_json, read_json_lines, sync, write_json
@@ -250,19 +250,14 @@ def _info(run: RunDirectory, engine: Any, training: TrainingSection, world_size:
 
 def _check(folder: Path, saved: StateInfo, now: StateInfo) -> None:
     """Raises UserError when `now` is not what the state in `folder` was made with."""
-    changes = _changes("training.{}", saved.training, now.training)
-    changes += _changes("sha256 of {}", saved.arrays, now.arrays)
-    changes += _changes("shape of {}", saved.shapes, now.shapes)
-    if changes:
+    found = changes(saved.training, now.training, "training.{}")
+    found += changes(saved.arrays, now.arrays, "sha256 of {}")
+    found += changes(saved.shapes, now.shapes, "shape of {}")
+    if found:
         raise UserError(
-            "\n".join([f"the training cannot go on from {folder}, which was made with others of these:", *changes[:10]])
+            "\n".join([f"the training cannot go on from {folder}, which was made with others of these:", *found[:10]])
             + "\nGive the changed run its own name (name=...), or move the folder away to train from the start."
         )
-
-
-def _changes(label: str, before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-    return [f"  {label.format(key)}: {before.get(key)} -> {now.get(key)}" for key in keys]
 
 
 def _rank_name(rank: int, world_size: int) -> str:

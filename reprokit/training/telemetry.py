@@ -15,6 +15,7 @@ import torch
 
 from reprokit.errors import UserError
 from reprokit.records.run_directory import RunDirectory
+from reprokit.training import engine
 
 # Dense bf16 operations per second of one GPU, by its name (data sheets of the SXM variants).
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12, "B200": 2250e12}
@@ -73,8 +74,7 @@ def peak_memory_gib() -> float:
 
 def slowest(*values: float) -> list[float]:
     """The largest of each value over all ranks, which must all call it."""
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    gathered = torch.tensor(values, dtype=torch.float64, device=device)
+    gathered = torch.tensor(values, dtype=torch.float64, device=engine.device())
     torch.distributed.all_reduce(gathered, op=torch.distributed.ReduceOp.MAX)
     return gathered.tolist()
 

@@ -11,6 +11,7 @@ _DISPLAY_NAMES = {
     "MMLU-Pro": "MMLU-Pro",
     "IFEval": "IFEval",
     "AlpacaEval 2.0": "AlpacaEval 2.0",
+    "alpaca_eval": "AlpacaEval 2.0",
     "HaluEval": "HaluEval",
     "TruthfulQA": "TruthfulQA",
     "HEx-PHI": "HEx-PHI",

@@ -67,13 +67,17 @@ def read_folder(folder: Path) -> list[ResultFile]:
 
 
 def find_runs(files: list[ResultFile]) -> list[Run]:
-    """Group the records of all files by run, sorted by name; a run without step 0 gets that of its base model."""
+    """Group the headline records of all files by run, sorted by name.
+
+    A run without step 0 gets that of its base model.
+    """
     own: dict[str, list[Entry]] = defaultdict(list)
     missing: dict[str, list[MissingCell]] = defaultdict(list)
     for file in files:
         missing[file.results.run] += file.results.missing
         for record in file.results.records:
-            own[record.run].append(Entry(record, file.name))
+            if record.headline:
+                own[record.run].append(Entry(record, file.name))
     bases: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entries in own.values():
         for entry in entries:

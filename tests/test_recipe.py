@@ -25,6 +25,7 @@ from reprokit.recipe import (
 )
 from reprokit.recipe.load import RECIPES
 from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY
+from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import BenchmarkSection, Precision, Schedule
 
 GOOD = """\
@@ -68,7 +69,7 @@ def problems_of(name: str, folder: Path, overrides: tuple[str, ...] = ()) -> lis
 
 def test_every_recipe_of_the_kit_loads() -> None:
     names = recipe_names()
-    assert len(names) == 2
+    assert len(names) == 3
     assert names == sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.glob("*.yaml"))
     for name in names:
         text = (RECIPES / f"{name}.yaml").read_text()
@@ -88,7 +89,7 @@ def test_default_run_of_the_paper() -> None:
     assert recipe.training.betas == [0.9, 0.999] and recipe.training.weight_decay == 0.01
     assert total_steps(recipe) == 640
     assert evaluated_steps(recipe) == [0, 10, 20, 40, 80, 160, 320, 480, 640]
-    assert recipe.evaluation.max_tokens == 32768 and recipe.evaluation.temperature == 0.6
+    assert sampling(recipe.evaluation, "math500").max_tokens == 32768
     assert all(isinstance(own, BenchmarkSection) for own in recipe.evaluation.benchmarks.values())
     lines = (RECIPES / "training" / "paper.yaml").read_text().splitlines()
     line = lines.index("  betas: [0.9, 0.999]") + 1
@@ -150,7 +151,7 @@ def test_recipes_in_subfolders(folder: Path) -> None:
 
 def test_unknown_name_lists_the_recipes(folder: Path) -> None:
     (problem,) = problems_of("qwen_lon_cot", folder)
-    assert "good, mini, qwen_long_cot" in problem
+    assert "good, mini, mini_ten, qwen_long_cot" in problem
     assert "did you mean recipe=qwen_long_cot?" in problem
     assert "paper" not in problem  # a fragment is no recipe
     assert str(folder / "qwen_lon_cot.yaml") in problem
@@ -241,7 +242,11 @@ BROKEN = {
     "no tokenizer": ("  tokenizer_vocab_size: 300\n", "", ["exactly one of model.tokenizer", "neither"]),
     "vocabulary": ("tokenizer_vocab_size: 300", "tokenizer_vocab_size: 200  # <-", ["200", str(SMALLEST_VOCABULARY)]),
     "context": ("  max_length: 512", "  max_length: 513  # <-", ["513", "max_position_embeddings", "512"]),
-    "room": ("max_tokens: 128", "max_tokens: 128  # <-\n  max_model_length: 128", ["no room for a prompt", "128"]),
+    "room": (
+        "max_tokens: 128",
+        "max_tokens: 128  # <-\n  max_model_length: 64",
+        ["longer than the context", "at most 64"],
+    ),
     "digest": ("rows: 1000", "rows: 1000\n  sha256: abc  # <-", ["abc", "64 digits"]),
     "interpolation": ("epochs: 2", "epochs: ${trainin.epochs}  # <-", ["${trainin.epochs}", "does not exist"]),
     "interpolation circle": ("epochs: 2", "epochs: ${training.epochs}  # <-", ["cannot be resolved"]),

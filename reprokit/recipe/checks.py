@@ -16,9 +16,10 @@ from omegaconf import MISSING
 from omegaconf.errors import MissingMandatoryValue
 
 from reprokit.recipe.architecture import SIZES, from_config, of_model
+from reprokit.recipe.checks_evaluation import check_benchmarks, check_judges, check_room
 from reprokit.recipe.derived import is_all_bf16, row_count, steps_of
-from reprokit.recipe.problems import Problem, closest
-from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY, benchmark_names
+from reprokit.recipe.problems import Problem, closest, one_source
+from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY
 from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, ModelSection, Recipe
 
 Check = Callable[[Recipe], Iterable[Problem]]
@@ -70,12 +71,17 @@ RANGES = {
     "evaluation.max_model_length": AT_LEAST_ONE,
     "evaluation.seed": NOT_NEGATIVE,
 }
+PENALTY = Range(-2, 2, open_high=False)
 BENCHMARK_RANGES = {
     "items": AT_LEAST_ONE,
     "samples": AT_LEAST_ONE,
     "temperature": NOT_NEGATIVE,
     "top_p": TOP_P,
+    "top_k": NOT_NEGATIVE,
+    "presence_penalty": PENALTY,
+    "frequency_penalty": PENALTY,
     "max_tokens": AT_LEAST_ONE,
+    "context": Range(2),
 }
 
 
@@ -113,7 +119,7 @@ def check_names(recipe: Recipe) -> Iterator[Problem]:
 def check_model(recipe: Recipe) -> Iterator[Problem]:
     model = recipe.model
     sources = {"path": model.path, "hub_id": model.hub_id, "config": model.config}
-    yield from _one_source("model", {key: value for key, value in sources.items() if value is not None}, sources)
+    yield from one_source("model", {key: value for key, value in sources.items() if value is not None}, sources)
     yield from _check_shape(model)
     if model.config is None:
         if model.tokenizer_vocab_size is not None:
@@ -146,7 +152,7 @@ def _check_shape(model: ModelSection) -> Iterator[Problem]:
 def check_data(recipe: Recipe) -> Iterator[Problem]:
     data = recipe.data
     sources = {"path": data.path, "hub_id": data.hub_id, "generator": data.generator}
-    yield from _one_source("data", {key: value for key, value in sources.items() if value is not None}, sources)
+    yield from one_source("data", {key: value for key, value in sources.items() if value is not None}, sources)
     if data.generator is not None and data.generator not in GENERATORS:
         known = ", ".join(GENERATORS)
         guess = closest(data.generator, GENERATORS)
@@ -276,34 +282,6 @@ def check_total_steps(recipe: Recipe, rows: int | None) -> Iterator[Problem]:
     yield Problem("training.checkpoint_steps", message, remedy, str(steps), f"steps up to the last one; {origin}")
 
 
-def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
-    known = benchmark_names()
-    if not recipe.evaluation.benchmarks:
-        remedy = "list at least one, for example {countdown: {items: 200}}"
-        yield Problem("evaluation.benchmarks", "no benchmarks", remedy, "{}", ", ".join(known))
-    for name in recipe.evaluation.benchmarks:
-        if name not in known:
-            guess = closest(name, known)
-            remedy = f"did you mean {guess}?" if guess else "use one of the valid ones"
-            yield Problem(f"evaluation.benchmarks.{name}", "unknown benchmark", remedy, name, ", ".join(known))
-
-
-def check_room(recipe: Recipe) -> Iterator[Problem]:
-    """Room for a prompt beside the longest response."""
-    length = recipe.evaluation.max_model_length
-    if length is None:
-        return
-    wanted = {"evaluation.max_tokens": recipe.evaluation.max_tokens}
-    for name, benchmark in recipe.evaluation.benchmarks.items():
-        if benchmark.max_tokens is not None:
-            wanted[f"evaluation.benchmarks.{name}.max_tokens"] = benchmark.max_tokens
-    for key, tokens in wanted.items():
-        if tokens >= length:
-            message = "no room for a prompt: not less than evaluation.max_model_length"
-            remedy = "raise evaluation.max_model_length, which counts prompt and response, or lower this"
-            yield Problem(key, message, remedy, str(tokens), f"less than {length}")
-
-
 def check_files(recipe: Recipe, looked: Mapping[str, list[Path]]) -> Iterator[Problem]:
     """Local files and folders; `looked`: key -> every place where a relative path was looked for."""
 
@@ -327,6 +305,14 @@ def check_files(recipe: Recipe, looked: Mapping[str, list[Path]]) -> Iterator[Pr
             yield missing("model.tokenizer", "tokenizer folder", model.tokenizer)
     if data.path is not None and not Path(data.path).is_file():
         yield missing("data.path", "data file", data.path)
+    for name, benchmark in recipe.evaluation.benchmarks.items():
+        if benchmark.path is not None and not Path(benchmark.path).exists():
+            yield missing(f"evaluation.benchmarks.{name}.path", "file or folder", benchmark.path)
+    for name, judge in recipe.evaluation.judges.items():
+        if judge.path is not None and not (Path(judge.path) / "config.json").is_file():
+            yield missing(f"evaluation.judges.{name}.path", "Hugging Face model folder", judge.path)
+        if judge.prompt is not None and not Path(judge.prompt).is_file():
+            yield missing(f"evaluation.judges.{name}.prompt", "file", judge.prompt)
 
 
 def check_rows(recipe: Recipe) -> Iterator[Problem]:
@@ -355,6 +341,7 @@ def check_combinations(recipe: Recipe, looked: Mapping[str, list[Path]] | None) 
         check_sequence_parallel,
         check_step_list,
         check_benchmarks,
+        check_judges,
         check_room,
     ]
     if looked is not None:
@@ -377,16 +364,3 @@ def _known_rows(recipe: Recipe, files: bool) -> int | None:
         return row_count(recipe)
     except ValueError:
         return None
-
-
-def _one_source(section: str, given: Mapping[str, Any], valid: Iterable[str]) -> Iterator[Problem]:
-    """A problem unless exactly one source is given."""
-    if len(given) == 1:
-        return
-    texts = {key: value if isinstance(value, str) else "{...}" for key, value in given.items()}
-    shown = ", ".join(f"{section}.{key}={text}" for key, text in texts.items()) or "none"
-    choice = ", ".join(f"{section}.{key}" for key in valid)
-    nulls = ", ".join(f"{section}.{key}=null" for key in given)
-    remedy = f"keep one and take the others back: {nulls}" if given else "give one of them"
-    key = f"{section}.{list(given)[-1]}" if given else section
-    yield Problem(key, "exactly one source is needed", remedy, shown, choice)

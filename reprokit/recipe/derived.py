@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from reprokit.recipe.schema import Arithmetic, Precision, Recipe, TrainingSection
+from reprokit.recipe.schema import Arithmetic, Precision, Recipe, Source, TrainingSection
 
 
 def is_all_bf16(training: TrainingSection) -> bool:
@@ -40,8 +40,8 @@ def total_steps(recipe: Recipe) -> int | None:
 
 
 def evaluated_steps(recipe: Recipe) -> list[int]:
-    """Steps whose checkpoints are evaluated: 0, the base, and every step that is saved."""
-    return [0, *recipe.training.checkpoint_steps]
+    """Steps whose checkpoints are evaluated: 0, the model itself, and every step that is saved."""
+    return [0, *recipe.training.checkpoint_steps] if recipe.source is Source.training else [0]
 
 
 def rows_of_file(path: Path) -> int:

@@ -36,4 +36,5 @@ def changes(before: dict[str, Any], now: dict[str, Any], label: str = "{}") -> l
 def fixed_settings(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys and plain values of what may not change once anything was made with it; evaluation may."""
     sections = {"model": asdict(recipe.model), "data": asdict(recipe.data), "training": fixed_training(recipe.training)}
-    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    settings = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    return {"source": recipe.source.value, **settings}

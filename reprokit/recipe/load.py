@@ -14,12 +14,18 @@ from reprokit.recipe.checks import check_combinations, check_ranges
 from reprokit.recipe.compose import Composer, apply_overrides, with_suffix
 from reprokit.recipe.problems import Problem, RecipeError, closest
 from reprokit.recipe.render import to_yaml
-from reprokit.recipe.schema import Recipe
-from reprokit.recipe.tree import COMMAND_LINE, DEFAULT, Entry, Origin, split_key
+from reprokit.recipe.schema import Recipe, Source
+from reprokit.recipe.tree import COMMAND_LINE, DEFAULT, Entry, Origin, merge, split_key, wrap
 from reprokit.recipe.typed import convert, literal, resolve, with_defaults
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 PATH_KEYS = ("model.path", "model.chat_template", "model.tokenizer", "data.path")
+EVALUATION_PATHS = {"benchmarks": ("path",), "judges": ("path", "prompt")}  # of every section
+# Values for the required keys of what a recipe with `source: model` does not use.
+UNUSED = {
+    "data": {"name": "none", "generator": "countdown", "rows": 1},
+    "training": {"learning_rate": 0.5, "epochs": 1, "global_batch_size": 1, "checkpoint_steps": [1]},
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) 
     root = composer.file(path)
     top = Origin(f"{composer.place(path)}:1", path)
     root, problems = apply_overrides(root, overrides)
+    if (source := root.value.get("source")) is not None and source.text == Source.model.name:
+        root = merge(wrap(UNUSED, Origin("not used: source is model")), root)
     root, unresolved = resolve(with_defaults(Recipe, root))
     values, mistyped = convert(root, top)
     if any("YAML syntax" in problem.message for problem in composer.problems):
@@ -118,20 +126,35 @@ def _find(name: str, folder: Path) -> Path:
 def _absolute_paths(values: dict[str, Any], root: Entry, folder: Path) -> dict[str, list[Path]]:
     """Make the local paths of `values` absolute, in place; returns, per key, the places looked at."""
     looked: dict[str, list[Path]] = {}
-    for key in PATH_KEYS:
-        section, name = key.split(".")
-        given = values[section].get(name) if isinstance(values[section], dict) else None
+    for key in _path_keys(values):
+        *sections, name = key.split(".")
+        section, entry = values, root
+        for part in sections:
+            section, entry = section[part], entry.value[part]
+        given = section.get(name)
         if given is None or given == MISSING:
             continue
         expanded = os.path.expanduser(os.path.expandvars(given))
-        file = root.value[section].value[name].origin.file
+        file = entry.value[name].origin.file
         bases = [file.parent] if file else []
         bases += [Path.cwd(), folder.parent]
         looked[key] = list(dict.fromkeys(Path(os.path.abspath(os.path.join(base, expanded))) for base in bases))
         found = next((place for place in looked[key] if place.exists()), None)
         if found:
-            values[section][name] = str(found)
+            section[name] = str(found)
     return looked
+
+
+def _path_keys(values: dict[str, Any]) -> Iterator[str]:
+    """Dotted keys of everything that names a local path, in sections that are there."""
+    for key in PATH_KEYS:
+        if isinstance(values[key.split(".")[0]], dict):
+            yield key
+    evaluation = values["evaluation"]
+    for kind, names in EVALUATION_PATHS.items() if isinstance(evaluation, dict) else ():
+        sections = evaluation[kind]
+        for name, section in sections.items() if isinstance(sections, dict) else ():
+            yield from (f"evaluation.{kind}.{name}.{key}" for key in names if isinstance(section, dict))
 
 
 def _config(values: dict[str, Any]) -> DictConfig:

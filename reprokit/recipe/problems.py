@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from reprokit.errors import UserError
 
@@ -54,3 +55,16 @@ def one_line(text: str) -> str:
 def _shorten(text: str) -> str:
     line = one_line(text)
     return line if len(line) <= LONGEST_VALUE else f"{line[:LONGEST_VALUE]}... ({len(text)} characters)"
+
+
+def one_source(section: str, given: Mapping[str, Any], valid: Iterable[str]) -> Iterator[Problem]:
+    """A problem unless exactly one source is given."""
+    if len(given) == 1:
+        return
+    texts = {key: value if isinstance(value, str) else "{...}" for key, value in given.items()}
+    shown = ", ".join(f"{section}.{key}={text}" for key, text in texts.items()) or "none"
+    choice = ", ".join(f"{section}.{key}" for key in valid)
+    nulls = ", ".join(f"{section}.{key}=null" for key in given)
+    remedy = f"keep one and take the others back: {nulls}" if given else "give one of them"
+    key = f"{section}.{list(given)[-1]}" if given else section
+    yield Problem(key, "exactly one source is needed", remedy, shown, choice)

@@ -105,25 +105,56 @@ class TrainingSection:
 
 @dataclass
 class BenchmarkSection:
-    """One benchmark of a recipe; unset sampling fields take the value of `evaluation`."""
+    """One benchmark of a recipe; an unset sampling field takes the value of `evaluation`, then the official code's."""
 
     items: Optional[int] = None  # number of problems; default: all that the benchmark has
-    samples: int = 1  # k of avg@k
+    samples: Optional[int] = None  # k of avg@k
     temperature: Optional[float] = None
     top_p: Optional[float] = None
+    top_k: Optional[int] = None
+    presence_penalty: Optional[float] = None
+    frequency_penalty: Optional[float] = None
     max_tokens: Optional[int] = None
+    context: Optional[int] = None  # prompt + response
+    path: Optional[str] = None  # file in its upstream form, or a folder of such files; default: from the hub
+    revision: Optional[str] = None  # commit of the hub data set
+
+
+@dataclass
+class JudgeSection:
+    """One judge model: at most one of `path`, `hub_id`, `endpoint`, `config`; default: see `reprokit.recipe.judges`."""
+
+    path: Optional[str] = None  # Hugging Face model folder
+    hub_id: Optional[str] = None
+    revision: Optional[str] = None  # commit of hub_id
+    endpoint: Optional[str] = None  # base URL of an OpenAI-compatible server, for a chat judge
+    model: Optional[str] = None  # name of the model at the endpoint
+    api_key_variable: str = "OPENAI_API_KEY"  # environment variable that holds the key of the endpoint
+    prompt: Optional[str] = None  # file with the question of a chat judge; default: our own wording
+    config: Optional[dict[str, Any]] = None  # fields of a transformers config: random weights, to try things out
 
 
 @dataclass
 class EvaluationSection:
-    """vLLM generation and scoring of every saved checkpoint."""
+    """vLLM generation and scoring of every saved checkpoint; unset sampling fields are the official code's."""
 
-    temperature: float = 0.6
-    top_p: float = 0.95
-    max_tokens: int = 32768  # of the response
+    temperature: Optional[float] = None
+    top_p: Optional[float] = None
+    max_tokens: Optional[int] = None  # of the response
     max_model_length: Optional[int] = None  # prompt + response; default: the model's own context length
     seed: int = 1234
-    benchmarks: dict[str, BenchmarkSection] = MISSING
+    benchmarks: dict[str, BenchmarkSection] = MISSING  # name: false takes one back that was included
+    judges: dict[str, JudgeSection] = field(default_factory=dict)  # where they are not the default ones
+
+
+class Source(Enum):
+    """Where the checkpoints of a run come from.
+
+    training: the run trains them. model: the model itself is all there is; `data` and `training` are not used.
+    """
+
+    training = "training"
+    model = "model"
 
 
 @dataclass
@@ -135,3 +166,4 @@ class Recipe:
     data: DataSection = field(default_factory=DataSection)
     training: TrainingSection = field(default_factory=TrainingSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    source: Source = Source.training

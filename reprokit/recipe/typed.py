@@ -53,7 +53,9 @@ def with_defaults(section: Any, entry: Entry) -> Entry:
         elif own is None:
             entries[field.name] = wrap(_default(field), default)
         elif (benchmark := _section_of(hint)) and isinstance(own.value, dict):
-            sections = {name: with_defaults(benchmark, value) for name, value in own.value.items()}
+            named = ((name, value) for name, value in own.value.items() if value.value is not False)
+            # `name: false` takes back what an included file gave
+            sections = {name: with_defaults(benchmark, value) for name, value in named}
             entries[field.name] = Entry(sections, own.origin)
         else:
             entries[field.name] = own

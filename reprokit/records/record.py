@@ -18,9 +18,10 @@ SCHEMA_VERSION = 1
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One number of one benchmark at one step of one run.
 
-    `value`, `interval_low` and `interval_high` are in `unit`; `mean_response_tokens` in tokens;
-    `truncated_fraction` in 0..1. A field that is not known is None. `learning_rate` to `schedule` are None for
-    an untrained base. `source` says where a reported number stands (paper table or section).
+    `value`, `interval_low` and `interval_high` are in `unit`; `mean_response_tokens` in tokens; `truncated_fraction`
+    and `no_answer_fraction` in 0..1. A field that is not known is None. `learning_rate` to `schedule` are None for
+    an untrained base. `protocol` is how a measured number was scored (official or clean); of several numbers of a
+    benchmark the `headline` is the one to show. `source` says where a reported number stands (paper table or section).
     """
 
     run: str
@@ -33,6 +34,8 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     step: int
     benchmark: str
     metric: str
+    protocol: Optional[str] = None
+    headline: bool = True
     value: float
     unit: str
     items: Optional[int] = None
@@ -41,6 +44,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     interval_high: Optional[float] = None
     mean_response_tokens: Optional[float] = None
     truncated_fraction: Optional[float] = None
+    no_answer_fraction: Optional[float] = None
     origin: Literal["measured", "reported"]
     source: Optional[str] = None
     note: Optional[str] = None

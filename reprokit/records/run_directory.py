@@ -117,21 +117,47 @@ class RunDirectory:
             )
         return Path(manifest.weights) if manifest.weights else self.checkpoint(step)
 
-    def is_prepared(self, benchmarks: Iterable[str]) -> bool:
-        """Whether base model, tokenizer, tokens and the problems of all benchmarks are there."""
-        needed = [self.tokenizer / "config.json", self.data / "report.json", *map(self.items, benchmarks)]
+    def is_prepared(self, benchmarks: Iterable[str], trains: bool) -> bool:
+        """Whether base model, tokenizer, tokens (if the run trains) and the problems of all benchmarks are there."""
+        needed = [self.tokenizer / "config.json", *map(self.items_source, benchmarks)]
+        needed += [self.data / "report.json"] if trains else []
         return self.manifest(0) is not None and all(path.exists() for path in needed)
 
     def items(self, benchmark: str) -> Path:
         """The problems of a benchmark as they are put to every checkpoint."""
         return self.root / "evaluation" / "items" / f"{benchmark}.jsonl"
 
+    def items_source(self, benchmark: str) -> Path:
+        """Where the problems are from: hub id, revision, sha256 of the files."""
+        return self.root / "evaluation" / "items" / f"{benchmark}.source.json"
+
     def cell(self, step: int, benchmark: str) -> Path:
         """Folder of one run x step x benchmark."""
         return self.root / "evaluation" / f"step_{step:06d}" / benchmark
 
+    def samples(self, step: int, benchmark: str) -> Path:
+        """The samples of a cell, all of them."""
+        return self.cell(step, benchmark) / "samples.jsonl"
+
+    def generation(self, step: int, benchmark: str) -> Path:
+        """Says what the samples are; written after them."""
+        return self.cell(step, benchmark) / "generation.json"
+
     def result(self, step: int, benchmark: str) -> Path:
         return self.cell(step, benchmark) / "result.json"
+
+    def sample_logs(self, step: int) -> Path:
+        """Folder in which the workers of a checkpoint log samples as they finish."""
+        return self.root / "evaluation" / f"step_{step:06d}" / "log"
+
+    @property
+    def judgements(self) -> Path:
+        """Folder with the replies of the judges, one file per judge and worker."""
+        return self.root / "evaluation" / "judgements"
+
+    def judge(self, key: str) -> Path:
+        """Folder of a judge model whose weights were made here, with random weights."""
+        return self.root / "judges" / key
 
 
 def step_of(folder: Path) -> int:

@@ -1,0 +1,46 @@
+"""The words of a command line, `key=value`, and how a command ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from reprokit.errors import UserError
+
+
+def split(words: Sequence[str], usage: str) -> list[tuple[str, str]]:
+    """Key and value of every word.
+
+    Raises:
+        UserError: a word without `=`; the message ends with `usage`.
+    """
+    pairs = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is not of the form key=value.\n\n{usage}")
+        pairs.append((key, value))
+    return pairs
+
+
+def truth(key: str, value: str) -> bool:
+    """`true` or `false`."""
+    if value.lower() not in ("true", "false"):
+        raise UserError(f"{key}={value}: valid are true and false")
+    return value.lower() == "true"
+
+
+def run(command: Callable[[], None]) -> int:
+    """Run a command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right."""
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}. What is finished is kept; put this right and give the same command.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command does the rest", file=sys.stderr)
+        return 130
+    return 0

@@ -12,10 +12,29 @@ import pytest
 from reprokit import benchmarks
 from reprokit.benchmarks.grading.answers import final_answer
 from reprokit.benchmarks.grading.expressions import BadExpression, evaluate
-from reprokit.benchmarks.interface import Item
+from reprokit.benchmarks.interface import PROTOCOLS, Benchmark, Item, Response
 from reprokit.data.countdown import Puzzle, response
 from reprokit.errors import UserError
+from reprokit.recipe.judges import JUDGES
 from reprokit.recipe.registry import benchmark_names
+from reprokit.recipe.sampling import OFFICIAL
+
+PROCEDURAL = [name for name in benchmark_names() if name not in OFFICIAL]
+
+
+def value(benchmark: Benchmark, item: Item, text: str) -> float:
+    return benchmark.score(item, Response(text), "official", {}).values["accuracy"]
+
+
+def test_the_ten_benchmarks_of_the_paper_are_there_with_their_data_and_judges() -> None:
+    assert len(OFFICIAL) == 10 and set(OFFICIAL) < set(benchmark_names())
+    for name in benchmark_names():
+        benchmark = benchmarks.get(name)
+        assert benchmark.name == name
+        assert (benchmark.read is not None) == (benchmark.upstream is not None) == (name in OFFICIAL)
+        assert (benchmark.make is None) == (name in OFFICIAL)
+        of_judges = {metric.judge for metric in benchmark.metrics if metric.judge}
+        assert of_judges == {key for key, judge in JUDGES.items() if judge.benchmark == name}
 
 
 def test_listing_the_benchmarks_imports_nothing_heavy() -> None:
@@ -26,7 +45,7 @@ def test_listing_the_benchmarks_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", benchmark_names())
 def test_scoring_needs_neither_torch_nor_vllm(name: str) -> None:
-    code = f"from reprokit import benchmarks; import sys; benchmarks.get({name!r}).items(2); print(*sys.modules)"
+    code = f"from reprokit import benchmarks; import sys; benchmarks.get({name!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "vllm", "transformers"} & set(loaded)
 
@@ -36,7 +55,7 @@ def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones() -> None:
         benchmarks.get("interface")
 
 
-@pytest.mark.parametrize("name", benchmark_names())
+@pytest.mark.parametrize("name", PROCEDURAL)
 def test_items_are_the_same_every_time_and_a_smaller_count_is_a_prefix(name: str) -> None:
     benchmark = benchmarks.get(name)
     items = benchmark.items()
@@ -48,7 +67,7 @@ def test_items_are_the_same_every_time_and_a_smaller_count_is_a_prefix(name: str
     assert msgspec.json.decode(msgspec.json.encode(items), type=list[Item]) == items
 
 
-@pytest.mark.parametrize("name", benchmark_names())
+@pytest.mark.parametrize("name", PROCEDURAL)
 @pytest.mark.parametrize("count", [0, -3, 10**7])
 def test_an_impossible_number_of_items_is_an_error(name: str, count: int) -> None:
     with pytest.raises(UserError, match=f"{count} .*items asked for; give a number from 1 to"):
@@ -60,14 +79,14 @@ def test_the_solver_gets_full_marks(name: str) -> None:
     benchmark = benchmarks.get(name)
     for item in benchmark.items():
         a, b, c = item.answer["numbers"]
-        assert benchmark.score(item, response(Puzzle((a, b, c), item.answer["target"]))).value == 1
+        assert value(benchmark, item, response(Puzzle((a, b, c), item.answer["target"]))) == 1
 
 
 COUNTDOWN = Item(id="x", messages=[], answer={"numbers": [5, 3, 7], "target": 22})
 
 
 @pytest.mark.parametrize(
-    ("text", "value", "answer"),
+    ("text", "right", "answer"),
     [
         ("<think>x</think>\\boxed{7 + 3 * 5}", 1, "7 + 3 * 5"),
         ("\\boxed{7 + 3 \\times 5}", 1, "7 + 3 \\times 5"),
@@ -85,13 +104,21 @@ COUNTDOWN = Item(id="x", messages=[], answer={"numbers": [5, 3, 7], "target": 22
         ("", 0, None),
     ],
 )
-def test_countdown_scores(text: str, value: float, answer: str | None) -> None:
-    score = benchmarks.get("countdown").score(COUNTDOWN, text)
-    assert (score.value, score.answer) == (value, answer)
+def test_countdown_scores(text: str, right: float, answer: str | None) -> None:
+    for protocol in PROTOCOLS:
+        score = benchmarks.get("countdown").score(COUNTDOWN, Response(text), protocol, {})
+        assert (score.values, score.answer) == ({"accuracy": right}, answer)
+
+
+def test_a_response_that_was_cut_off_is_wrong_in_the_clean_protocol_alone() -> None:
+    cut = Response("<think>x</think>\\boxed{7 + 3 * 5}", finished=False)
+    score = {protocol: benchmarks.get("countdown").score(COUNTDOWN, cut, protocol, {}) for protocol in PROTOCOLS}
+    assert score["official"].values["accuracy"] == 1
+    assert score["clean"].values["accuracy"] == 0 and score["clean"].answer is None
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "text", "value"),
+    ("name", "answer", "text", "right"),
     [
         ("chain_sum", "-4", "<think>4 - 8</think>\\boxed{-4}", 1),
         ("chain_sum", "1000", "\\boxed{1,000.0}", 1),
@@ -103,11 +130,11 @@ def test_countdown_scores(text: str, value: float, answer: str | None) -> None:
         ("syllogism", "No", "\\boxed{Yes}", 0),
     ],
 )
-def test_procedural_scores(name: str, answer: str, text: str, value: float) -> None:
-    assert benchmarks.get(name).score(Item(id="x", messages=[], answer={"answer": answer}), text).value == value
+def test_procedural_scores(name: str, answer: str, text: str, right: float) -> None:
+    assert value(benchmarks.get(name), Item(id="x", messages=[], answer={"answer": answer}), text) == right
 
 
-@pytest.mark.parametrize("name", benchmark_names())
+@pytest.mark.parametrize("name", PROCEDURAL)
 @pytest.mark.parametrize(
     "text",
     ["\\boxed{" * 50_000, "}" * 50_000, "\\boxed{" + "(" * 50_000 + "}", "\\boxed{" + "-" * 199 + "1}", "\\", "\0"]
@@ -116,7 +143,7 @@ def test_procedural_scores(name: str, answer: str, text: str, value: float) -> N
 )
 def test_hostile_texts_score_zero(name: str, text: str) -> None:
     benchmark = benchmarks.get(name)
-    assert benchmark.score(benchmark.items(1)[0], text).value == 0
+    assert value(benchmark, benchmark.items(1)[0], text) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import reasoning_gym
 from reasoning_gym.dataset import ProceduralDataset
 
-from reprokit.benchmarks.grading.answers import final_answer
-from reprokit.benchmarks.interface import Benchmark, Item, Score
+from reprokit.benchmarks.grading.puzzles import answer_of
+from reprokit.benchmarks.interface import Benchmark, Item, Protocol, Reply, Response, Score
 from reprokit.data.prompts import BOX_INSTRUCTION
 from reprokit.errors import UserError
 
@@ -25,12 +26,12 @@ def benchmark(name: str, title: str, size: int, **settings: Any) -> Benchmark:
         dataset = _dataset(name, count, seed, settings)
         return [_item(number, dataset[number]) for number in range(count)]
 
-    def score(item: Item, text: str) -> Score:
+    def score(item: Item, response: Response, protocol: Protocol, replies: Mapping[str, Reply]) -> Score:
         """1 if the task's own scorer gives full marks; its partial marks for a mention of the answer count as 0."""
-        answer = final_answer(text)
-        return Score(float(answer is not None and scorer.score_answer(answer, item.answer) == 1.0), answer)
+        answer = answer_of(response, protocol)
+        return Score.of(answer is not None and scorer.score_answer(answer, item.answer) == 1.0, answer)
 
-    return Benchmark(name=name, title=title, size=size, make=items, score=score)
+    return Benchmark(name=name, title=title, size=size, make=items, score=score, votes=True)
 
 
 def _dataset(name: str, count: int, seed: int, settings: dict[str, Any]) -> ProceduralDataset:

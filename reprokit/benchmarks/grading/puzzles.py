@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reprokit.benchmarks.grading.answers import final_answer
 from reprokit.benchmarks.grading.expressions import BadExpression, evaluate
-from reprokit.benchmarks.interface import Item, Score
+from reprokit.benchmarks.interface import Item, Protocol, Reply, Response, Score
 from reprokit.data.countdown import Puzzle, prompt
 
 
@@ -17,14 +19,19 @@ def item(puzzle: Puzzle) -> Item:
     )
 
 
-def score(item: Item, text: str) -> Score:
+def answer_of(response: Response, protocol: Protocol) -> str | None:
+    """The last box after thinking; in the clean protocol a response that was cut off has none."""
+    return final_answer(response.text) if response.finished or protocol == "official" else None
+
+
+def score(item: Item, response: Response, protocol: Protocol, replies: Mapping[str, Reply]) -> Score:
     """1 if the boxed expression uses each given number exactly once and has the target as its exact value."""
-    answer = final_answer(text)
+    answer = answer_of(response, protocol)
     if answer is None:
-        return Score(0.0, None)
+        return Score.of(False, None)
     try:
         value, numbers = evaluate(answer)
     except BadExpression:
-        return Score(0.0, answer)
+        return Score.of(False, answer)
     right = value == item.answer["target"] and sorted(numbers) == sorted(item.answer["numbers"])
-    return Score(float(right), answer)
+    return Score.of(right, answer)

@@ -1,85 +1,102 @@
-"""Samples -> scores -> one result per cell. Needs no GPU and no engine."""
+"""Samples -> scores of every sample, in a pool of processes with time limits. Needs no GPU and no engine."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as Expired
+from pathlib import Path
 
 import msgspec
-import numpy as np
+from pebble import ProcessExpired, ProcessPool
 
 from reprokit import benchmarks
-from reprokit.benchmarks.interface import Item
-from reprokit.evaluation.statistics import average_at_k
-from reprokit.recipe.sampling import Sampling
-from reprokit.records.files import write_json, write_json_lines
-from reprokit.records.result import CellResult, Sample, SampleScore
-from reprokit.records.run_directory import RunDirectory
+from reprokit.benchmarks.interface import PROTOCOLS, Benchmark, Item, Reply, Response
+from reprokit.errors import UserError
+from reprokit.records.files import read_json_lines
+from reprokit.records.result import SampleScore
 
 
-def score_samples(benchmark: str, items: Sequence[Item], samples: Sequence[Sample]) -> list[SampleScore]:
-    """One score per sample, in the order of the samples."""
-    scorer = benchmarks.get(benchmark)
-    by_id = {item.id: item for item in items}
-    scores = []
-    for sample in samples:
-        score = scorer.score(by_id[sample.item], sample.text)
-        scores.append(SampleScore(item=sample.item, sample=sample.sample, score=score.value, answer=score.answer))
-    return scores
+class Task(msgspec.Struct, frozen=True):
+    """One response to score, with the replies of the judges by the names of the questions."""
+
+    item: str
+    sample: int
+    text: str
+    finished: bool
+    replies: dict[str, Reply]
 
 
-def summarise(
-    step: int,
-    benchmark: str,
-    sampling: Sampling,
-    samples: Sequence[Sample],
-    scores: Sequence[SampleScore],
-    provenance: dict[str, Any],
-) -> CellResult:
-    """The result of one cell.
+class Pool:
+    """Processes that score responses to the problems of one benchmark.
 
-    Raises:
-        ValueError: not every (item, sample) is there exactly once, or there is none: never a score of 0 in silence.
+    Every process reads the problems once: those of LiveCodeBench are large.
     """
-    by_item: dict[str, list[float]] = defaultdict(list)
-    for score in scores:
-        by_item[score.item].append(score.score)
-    wrong = [item for item, values in by_item.items() if len(values) != sampling.samples]
-    if not by_item or wrong:
-        raise ValueError(f"{benchmark}, step {step}: {len(by_item)} items, incomplete samples for {wrong[:5]}")
-    estimate = average_at_k(list(by_item.values()))
-    return CellResult(
-        step=step,
-        benchmark=benchmark,
-        metric=f"avg@{sampling.samples}",
-        value=100 * estimate.mean,
-        interval_low=100 * estimate.low,
-        interval_high=100 * estimate.high,
-        items=len(by_item),
-        samples_per_item=sampling.samples,
-        mean_response_tokens=float(np.mean([sample.response_tokens for sample in samples])),
-        truncated_fraction=float(np.mean([sample.finish_reason == "length" for sample in samples])),
-        no_answer_fraction=float(np.mean([score.answer is None for score in scores])),
-        settings=msgspec.to_builtins(sampling),
-        provenance=provenance,
+
+    def __init__(self, benchmark: str, items: Path, processes: int | None = None) -> None:
+        self.seconds = benchmarks.get(benchmark).score_seconds
+        benchmarks.get(benchmark).facts()  # found out once, not in every process
+        self.processes = processes or len(os.sched_getaffinity(0))
+        self.failures: list[str] = []
+        _load(benchmark, items)  # what is imported here, the processes inherit
+        self.pool = ProcessPool(self.processes, initializer=_load, initargs=(benchmark, items))
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.stop()
+        self.pool.join()
+
+    def score(self, tasks: Sequence[Task], scored: Callable[[], object] = lambda: None) -> list[SampleScore]:
+        """Scores in the order of the tasks; `scored` is called after each.
+
+        A response whose scoring takes too long, fails or kills its process is scored as an empty, unfinished one, and
+        named in `failures`.
+
+        Raises:
+            UserError: nothing can be scored on this machine.
+        """
+        # Results are awaited in order: a slow one holds up the count, not the pool.
+        futures = [self.pool.schedule(_score, args=[task], timeout=self.seconds) for task in tasks]
+        scores = []
+        for task, future in zip(tasks, futures, strict=True):
+            try:
+                scores.append(future.result())
+            except UserError:
+                raise  # nothing can be scored here
+            except Exception as error:  # whatever a text brings about, it is not to keep the others from their scores
+                self.failures.append(f"{task.item}, sample {task.sample}: {_reason(error)}")
+                scores.append(_score(msgspec.structs.replace(task, text="", finished=False)))
+            scored()
+        return scores
+
+
+_loaded: tuple[tuple[str, Path], Benchmark, dict[str, Item]] | None = None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Expired):
+        return "its time was up"
+    return "its process died" if isinstance(error, ProcessExpired) else f"{type(error).__name__}: {error}"
+
+
+def _load(benchmark: str, items: Path) -> None:
+    """Read the problems, unless the process that this one was made from has."""
+    global _loaded
+    if _loaded is None or _loaded[0] != (benchmark, items):
+        by_id = {item.id: item for item in read_json_lines(items, Item)}
+        _loaded = (benchmark, items), benchmarks.get(benchmark), by_id
+
+
+def _score(task: Task) -> SampleScore:
+    assert _loaded is not None
+    _, benchmark, items = _loaded
+    response = Response(task.text, task.finished)
+    scores = {protocol: benchmark.score(items[task.item], response, protocol, task.replies) for protocol in PROTOCOLS}
+    return SampleScore(
+        item=task.item,
+        sample=task.sample,
+        values={protocol: score.values for protocol, score in scores.items()},
+        answers={protocol: score.answer for protocol, score in scores.items()},
     )
-
-
-def finish_cell(
-    run: RunDirectory,
-    step: int,
-    benchmark: str,
-    sampling: Sampling,
-    items: Sequence[Item],
-    samples: Sequence[Sample],
-    provenance: dict[str, Any],
-) -> CellResult:
-    """Score `samples` and write samples.jsonl, scores.jsonl and, last, result.json."""
-    scores = score_samples(benchmark, items, samples)
-    result = summarise(step, benchmark, sampling, samples, scores, provenance)
-    cell = run.cell(step, benchmark)
-    write_json_lines(cell / "samples.jsonl", samples)
-    write_json_lines(cell / "scores.jsonl", scores)
-    write_json(run.result(step, benchmark), result)
-    return result

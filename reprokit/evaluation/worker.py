@@ -1,135 +1,245 @@
-"""One evaluation worker: an engine that answers its share of the prompts of some checkpoints."""
+"""One generating worker: an engine that claims requests to some checkpoints and logs the responses as they finish."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from reprokit.benchmarks.interface import Item
 from reprokit.errors import UserError
-from reprokit.evaluation.engine import Engine, Request
-from reprokit.evaluation.scoring import finish_cell
-from reprokit.recipe.sampling import Sampling, sampling
-from reprokit.recipe.schema import Recipe
-from reprokit.records import manifest, provenance
-from reprokit.records.files import read_json_lines, write_json_lines
-from reprokit.records.result import Cell, Sample, is_done
+from reprokit.evaluation import gathering
+from reprokit.evaluation.engine import Engine, no_room
+from reprokit.evaluation.gathering import Meter, ended_path, log_path, meter_path, write_meter
+from reprokit.evaluation.parallel import Followers
+from reprokit.evaluation.requests import Key, Plan, Problem, Prompts, Requests, Task, agree, expected_tokens
+from reprokit.evaluation.share import Share
+from reprokit.evaluation.sharing import Claims, window
+from reprokit.recipe.sampling import sampling
+from reprokit.recipe.schema import Recipe, Source
+from reprokit.records import manifest
+from reprokit.records.files import read_json, read_json_lines
+from reprokit.records.progress import ProgressBar
+from reprokit.records.result import Cell, Sample
 from reprokit.records.run_directory import RunDirectory
+from reprokit.records.sample_log import (
+    Drawn,
+    SampleLog,
+    is_generated,
+    items_digest,
+    read_log,
+    read_logs,
+    sampled_steps,
+)
 
-POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 6 * 3600
-
-
-@dataclass(frozen=True)
-class Share:
-    """This worker is number `rank` of the `world_size` workers that share one array element."""
-
-    rank: int
-    world_size: int
-
-
-def evaluate(run: RunDirectory, recipe: Recipe, cells: Sequence[Cell], share: Share, progress: Path, job: str) -> None:
-    """Generate this worker's share of every cell; worker 0 then gathers all shares, scores and writes the results.
-
-    Cells that are done are passed over, so that a restarted job repeats only what was lost. All benchmarks of a
-    checkpoint are generated together: the engine stays full until the last long response of all of them.
-    """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
-    engine = Engine(run.tokenizer, recipe.training.precision.dtype, recipe.evaluation.max_model_length)
-    for step in sorted({cell.step for cell in cells}):
-        tasks = [_task(run, recipe, cell) for cell in cells if cell.step == step]
-        missing = [task for task in tasks if not is_done(run.result(step, task.benchmark), task.settings)]
-        if missing:
-            _generate(run, step, missing, tokenizer, engine, share, progress, job)
-        if share.rank == 0:
-            for task in missing:
-                _finish(run, step, task, share, job)
+POLL_SECONDS = 0.5
+METER_SECONDS = 5.0
+PATIENCE_SECONDS = 2 * 3600  # without a sign of any worker
 
 
-@dataclass(frozen=True)
-class Task:
-    """The problems of one benchmark and how to draw responses to them."""
-
-    benchmark: str
-    items: list[Item]
-    sampling: Sampling
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return msgspec.to_builtins(self.sampling)
-
-
-def _task(run: RunDirectory, recipe: Recipe, cell: Cell) -> Task:
-    items = list(read_json_lines(run.items(cell.benchmark), Item))
-    return Task(cell.benchmark, items, sampling(recipe.evaluation, cell.benchmark))
-
-
-def _generate(
+def generate(
     run: RunDirectory,
-    step: int,
-    tasks: Sequence[Task],
-    tokenizer: Any,
-    engine: Engine,
+    recipe: Recipe,
+    cells: Sequence[Cell],
     share: Share,
     progress: Path,
     job: str,
+    longest_sequence: int | None = None,
+    followers: Followers | None = None,
 ) -> None:
-    """Write this worker's share of the samples of every benchmark."""
-    weights = run.weights(step)
-    if share.rank == 0:  # once is enough: when one worker fails, the others are stopped
-        manifest.verify(run.checkpoint(step))
-    requests = [request for task in tasks for request in _requests(tokenizer, task)[share.rank :: share.world_size]]
-    engine.load(weights)
-    samples = engine.generate(requests, f"evaluate step {step}", progress if share.rank == 0 else None)
-    for task in tasks:
-        of_task = [
-            sample for request, sample in zip(requests, samples, strict=True) if request.benchmark == task.benchmark
-        ]
-        write_json_lines(_part(run, step, task.benchmark, share, job), of_task)
+    """Draw this worker's part of the samples of `cells`; worker 0 then gathers those of all workers.
+
+    All benchmarks of a checkpoint are drawn together, and a worker goes on to the next checkpoint when nothing of this
+    one is left to claim: engines stay full until the last long responses. What earlier starts have logged or gathered
+    for the same requests is not drawn again.
+
+    Args:
+        cells: those that are generated already are passed over.
+        job: names this start of the workers; no other start of this run may have had the name.
+        longest_sequence, followers: see `Engine`.
+
+    Raises:
+        UserError: a checkpoint is damaged, no prompt of a benchmark leaves room for a response, samples are missing.
+    """
+    dtype, context = _dtype(run, recipe), recipe.evaluation.max_model_length
+    worker = _Worker(run, recipe, share, job, Engine(run.tokenizer, dtype, context, longest_sequence, followers))
+    drawn: dict[int, Requests] = {}
+    for step in sorted({cell.step for cell in cells}):
+        tasks = _missing_tasks(run, recipe, [cell for cell in cells if cell.step == step])
+        if tasks:
+            drawn[step] = worker.draw(step, tasks, progress if share.rank == 0 else None)
+    if share.rank == 0:
+        worker.gather(drawn)
 
 
-def _requests(tokenizer: Any, task: Task) -> list[Request]:
-    requests = []
-    for item in task.items:
-        prompt = tokenizer.apply_chat_template(
-            item.messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        requests += [
-            Request(task.benchmark, item.id, sample, prompt, task.sampling) for sample in range(task.sampling.samples)
-        ]
-    return requests
+def _dtype(run: RunDirectory, recipe: Recipe) -> str:
+    """Number format of the weights in the engine: that of the training, or of a model that is evaluated as it is."""
+    if recipe.source is Source.training:
+        return recipe.training.precision.dtype
+    config = read_json(run.weights(0) / "config.json", dict[str, Any])
+    return str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
 
 
-def _part(run: RunDirectory, step: int, benchmark: str, share: Share, job: str) -> Path:
-    """A worker's share; named after the job so that shares of an earlier, cancelled job are never mixed in."""
-    return run.cell(step, benchmark) / f"part_{share.rank:03d}_of_{share.world_size:03d}.{job}.jsonl"
+def _missing_tasks(run: RunDirectory, recipe: Recipe, cells: Sequence[Cell]) -> list[Task]:
+    tasks = []
+    for cell in cells:
+        if items_digest(run, cell.benchmark) is None:
+            raise UserError(f"the problems of {cell.benchmark} are not prepared: launch with the stage prepare")
+        items = list(read_json_lines(run.items(cell.benchmark), Problem))
+        task = Task(cell.benchmark, items, sampling(recipe.evaluation, cell.benchmark))
+        if not is_generated(run, cell, task.settings):
+            tasks.append(task)
+    return tasks
 
 
-def _finish(run: RunDirectory, step: int, task: Task, share: Share, job: str) -> None:
-    """Gather all shares of one cell, score them and write its result."""
-    parts = [
-        _part(run, step, task.benchmark, Share(number, share.world_size), job) for number in range(share.world_size)
-    ]
-    _wait_for(parts)
-    samples = [sample for part in parts for sample in read_json_lines(part, Sample)]
-    samples.sort(key=lambda sample: (sample.item, sample.sample))
-    made_by = {**provenance.gather(), "engines": share.world_size}
-    finish_cell(run, step, task.benchmark, task.sampling, task.items, samples, made_by)
-    for part in run.cell(step, task.benchmark).glob("part_*"):  # those of cancelled jobs too
-        part.unlink()
+class _Worker:
+    """One worker with its engine, which starts when there is something to draw."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe, share: Share, job: str, engine: Engine) -> None:
+        self.run, self.recipe, self.share, self.job, self.engine = run, recipe, share, job, engine
+        self.prompts = Prompts(run.tokenizer)
+
+    def draw(self, step: int, tasks: Sequence[Task], progress: Path | None) -> Requests:
+        """Claim and draw requests to one checkpoint until none is left; returns all requests to it."""
+        weights = self.run.weights(step)
+        requests = Requests(tasks, self.prompts, self.engine.context(weights))
+        plan = self._plan(step, requests)
+        claims = Claims(self.run.sample_logs(step) / self.job / "claims", plan.chunks)
+        chunk = claims.next()
+        if chunk is not None:
+            if chunk == plan.chunks[0]:  # one worker is enough: when it fails, the others are stopped
+                manifest.verify(self.run.checkpoint(step))
+            self.engine.load(weights)
+            self._draw(step, plan, requests, chunk, claims, progress)
+        ended_path(self.run, step, self.job, self.share.rank).touch()
+        return requests
+
+    def _plan(self, step: int, requests: Requests) -> Plan:
+        path = self.run.sample_logs(step) / self.job / "plan.json"
+        if path.exists():
+            return read_json(path, Plan)
+        done = _drawn(self.run, step, requests)
+        missing = [key for task in requests.tasks.values() for key in task.keys() if key not in done]
+        limits = {name: min(task.sampling.max_tokens, requests.context) for name, task in requests.tasks.items()}
+        expected = expected_tokens(missing, _other_responses(self.run, step, list(limits)), limits)
+        return agree(path, missing, expected, self.share.world_size)
+
+    def _draw(
+        self, step: int, plan: Plan, requests: Requests, chunk: list[int], claims: Claims, progress: Path | None
+    ) -> None:
+        """Feed the engine, so that it is never short of requests while some are left to claim."""
+        held = window(len(plan.requests), self.share.world_size, self.engine.slots)
+        with _Log(self, step, len(plan.requests), progress) as log:
+
+            def hand_over(claimed: list[int]) -> None:
+                for request in (requests.of(plan.requests[index]) for index in claimed):
+                    if request.room > 0:
+                        self.engine.add(request)
+                    else:
+                        log.append(no_room(request))
+
+            hand_over(chunk)
+            some_left = True
+            while some_left or self.engine.in_flight:
+                while some_left and self.engine.in_flight < held:
+                    claimed = claims.next()
+                    some_left = claimed is not None
+                    hand_over(claimed or [])
+                for sample in self.engine.step():
+                    log.append(sample)
+
+    def gather(self, drawn: dict[int, Requests]) -> None:
+        """Wait for the other workers, and gather the samples of every checkpoint as soon as all have ended with it."""
+        settings = {
+            name: msgspec.to_builtins(sampling(self.recipe.evaluation, name))
+            for name in self.recipe.evaluation.benchmarks
+        }
+        problems = []
+        for step, requests in drawn.items():
+            self._wait_for_all(step, list(drawn))
+            for task in requests.tasks.values():
+                try:
+                    gathering.gather_cell(self.run, step, task, requests, self.share.world_size)
+                except UserError as error:  # the other cells are gathered all the same
+                    problems.append(str(error))
+            gathering.remove_logs(self.run, step, settings)
+        if problems:
+            raise UserError("\n".join(problems))
+
+    def _wait_for_all(self, step: int, steps: Sequence[int]) -> None:
+        """Return once every worker has ended with a checkpoint; `steps` are all that they work on."""
+        seen, deadline = -1, 0.0
+        ranks = range(self.share.world_size)
+        while missing := [rank for rank in ranks if not ended_path(self.run, step, self.job, rank).exists()]:
+            size = sum(path.stat().st_size for each in steps for path in self.run.sample_logs(each).glob("*.jsonl"))
+            if size != seen:
+                seen, deadline = size, time.monotonic() + PATIENCE_SECONDS
+            if time.monotonic() > deadline:
+                raise UserError(f"step {step}: nothing was heard of workers {missing}; see their logs. Launch again.")
+            time.sleep(POLL_SECONDS)
 
 
-def _wait_for(parts: Sequence[Path]) -> None:
-    """Return once every worker has written its share."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while missing := [part.name for part in parts if not part.exists()]:
-        if time.monotonic() > deadline:
-            raise UserError(f"{parts[0].parent}: {missing} did not come; see the logs of these workers")
-        time.sleep(POLL_SECONDS)
+class _Log:
+    """What a worker writes while it draws: its log, its meter, and, where it has one, the progress of all workers."""
+
+    def __init__(self, worker: _Worker, step: int, total: int, progress: Path | None) -> None:
+        self.worker, self.step = worker, step
+        self.log = SampleLog(log_path(worker.run, step, worker.job, worker.share.rank))
+        self.meter = Meter(engine=worker.engine.facts())
+        self.busy_before = worker.engine.seconds
+        self.by_others = 0
+        self.bar = None if progress is None else ProgressBar(total=total, desc=f"generate step {step}", path=progress)
+        self.metered = 0.0
+
+    def __enter__(self) -> _Log:
+        self._write_meter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write_meter()
+        self.log.close()
+        if self.bar is not None:
+            self.bar.close()
+
+    def append(self, sample: Sample) -> None:
+        self.log.append(sample)
+        self.meter.samples += 1
+        self.meter.tokens += sample.response_tokens
+        if time.monotonic() - self.metered > METER_SECONDS:
+            self._write_meter()
+        if self.bar is not None:
+            self.bar.update(max(0, self.by_others + self.meter.samples - self.bar.n))
+
+    def _write_meter(self) -> None:
+        worker = self.worker
+        self.meter.seconds = worker.engine.seconds - self.busy_before
+        write_meter(meter_path(worker.run, self.step, worker.job, worker.share.rank), self.meter)
+        self.metered = time.monotonic()
+        if self.bar is not None:
+            made = sum(meter.samples for meter in gathering.meters(worker.run, self.step, worker.job))
+            self.by_others = made - self.meter.samples
+
+
+def _drawn(run: RunDirectory, step: int, requests: Requests) -> set[Key]:
+    """Requests that need not be drawn again, whichever start of the workers drew them."""
+    sources = [read_log(run.samples(step, benchmark), Drawn) for benchmark in requests.tasks]
+    found = itertools.chain(*sources, read_logs(run, step, Drawn))
+    return {(row.benchmark, row.item, row.sample) for row in found if requests.is_of(row)}
+
+
+def _other_responses(run: RunDirectory, step: int, benchmarks: Sequence[str]) -> dict[str, list[Drawn]]:
+    """By benchmark, what another checkpoint answered: the nearest earlier one that was asked, else the nearest."""
+    found: dict[str, list[Drawn]] = {}
+    others = sorted((other > step, abs(other - step), other) for other in sampled_steps(run) if other != step)
+    for _, _, other in others:
+        unknown = [name for name in benchmarks if not found.get(name)]
+        if not unknown:
+            break
+        found |= {name: list(read_log(run.samples(other, name), Drawn)) for name in unknown}
+        for row in read_logs(run, other, Drawn):
+            if row.benchmark in unknown:
+                found[row.benchmark].append(row)
+    return found

@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help environment quickstart figures test lint bench-training cluster-up cluster-up-accounting cluster-down
+.PHONY: help environment quickstart figures test lint bench-training bench-evaluation cluster-up cluster-up-accounting cluster-down
 
 help:
 	@echo "make quickstart    environment, mini run on this machine, figures"
@@ -10,6 +10,7 @@ help:
 	@echo "make figures       draw everything in results/"
 	@echo "make test          lint and the test suite"
 	@echo "make bench-training   training speed against TRL's SFTTrainer, on two cores that do nothing else"
+	@echo "make bench-evaluation generation against bare vLLM, start-up of engines, sharing of work"
 	@echo "make cluster-up    a real Slurm on this machine (cluster-up-accounting: with sacct); make cluster-down stops it"
 
 environment: $(VENV)/complete
@@ -44,6 +45,9 @@ test: lint $(VENV)/performance
 
 bench-training: $(VENV)/performance
 	$(BIN)/python -m tests.performance.bench_training
+
+bench-evaluation: environment
+	$(BIN)/python -m tests.performance.bench_evaluation
 
 cluster-up:
 	$(PYTHON) slurm/devcluster/devcluster.py up

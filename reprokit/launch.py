@@ -19,6 +19,8 @@ from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
 from reprokit.recipe import load
 from reprokit.stages import STAGES, figures_current
+from reprokit.words import run as run_command
+from reprokit.words import split, truth
 
 LOG_WIDTH = 140  # columns of the tables where the output is no terminal
 
@@ -46,10 +48,7 @@ def parse(words: Sequence[str]) -> Request:
         UserError: a word without `=`, no recipe, or an unknown stage; the message says what is valid.
     """
     request = Request()
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"{word!r} is not of the form key=value.\n\n{__doc__}")
+    for key, value in split(words, __doc__):
         if key == "recipe":
             request.recipe = value
         elif key == "cluster":
@@ -57,9 +56,9 @@ def parse(words: Sequence[str]) -> Request:
         elif key == "stages":
             request.stages = parse_stages(value)
         elif key == "dry_run":
-            request.dry_run = parse_truth(key, value)
+            request.dry_run = truth(key, value)
         else:
-            request.overrides.append(word)
+            request.overrides.append(f"{key}={value}")
     if not request.recipe:
         raise UserError(f"no recipe given.\n\n{__doc__}")
     return request
@@ -72,13 +71,6 @@ def parse_stages(value: str) -> tuple[str, ...]:
     if unknown or not given:
         raise UserError(f"stages={value}: valid are {', '.join(STAGES)}, separated by commas")
     return tuple(stage for stage in STAGES if stage in given)
-
-
-def parse_truth(key: str, value: str) -> bool:
-    """`true` or `false`."""
-    if value.lower() not in ("true", "false"):
-        raise UserError(f"{key}={value}: valid are true and false")
-    return value.lower() == "true"
 
 
 def run(request: Request) -> None:
@@ -108,19 +100,8 @@ def run(request: Request) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right."""
-    try:
-        run(parse(words))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}. What is finished is kept; put this right and give the same command.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command does the rest", file=sys.stderr)
-        return 130
-    return 0
+    """Run the command; returns its exit code."""
+    return run_command(lambda: run(parse(words)))
 
 
 if __name__ == "__main__":

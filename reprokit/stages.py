@@ -34,15 +34,45 @@ def train(root: Path) -> None:
     engine.leave_distributed()
 
 
-def evaluate(root: Path, cells: list[Cell]) -> None:
-    """One worker of one element of the evaluation array."""
-    from reprokit.evaluation import engine, worker
+def evaluate(root: Path, cells: list[Cell], gpus_per_engine: int, longest_sequence: int) -> None:
+    """One task of one element of the evaluation array: draws samples, or lends its GPU to the task that does."""
+    from reprokit.evaluation import engine, parallel, worker
+    from reprokit.evaluation.share import Share
+
+    run = RunDirectory(root)
+    task = rendezvous.current_task()
+    place = parallel.place(task, gpus_per_engine, task.hosts, rendezvous.port(task.job_id))
+    if place is None:
+        return
+    engine.claim_device(task.local_rank, task.cores, len(place.devices))
+    if not place.leads:
+        parallel.follow(place, rendezvous.address(place.leader_host))
+        return
+    share, progress = Share(place.engine, place.engines), run.progress("evaluate")
+    recipe = load_resolved(run.recipe)
+    with parallel.Followers(place) as followers:
+        worker.generate(run, recipe, cells, share, progress, task.start, longest_sequence, followers)
+
+
+def judge(root: Path) -> None:
+    """One worker of the job that asks the judge models about the samples of all checkpoints."""
+    from reprokit.evaluation import engine
+    from reprokit.evaluation.judges import stage
+    from reprokit.evaluation.share import Share
 
     run = RunDirectory(root)
     task = rendezvous.current_task()
     engine.claim_device(task.local_rank, task.cores)
-    share = worker.Share(task.rank, task.world_size)
-    worker.evaluate(run, load_resolved(run.recipe), cells, share, run.progress("evaluate"), task.job_id)
+    share = Share(task.rank, task.world_size)
+    stage.judge(run, load_resolved(run.recipe), share, run.progress("judge"))
+
+
+def score(root: Path) -> None:
+    """Score every sample that has no current score, and write the results."""
+    from reprokit.evaluation.score_stage import score_run
+
+    run = RunDirectory(root)
+    score_run(run, load_resolved(run.recipe), run.progress("score"))
 
 
 def collect(root: Path, results: Path) -> None:
@@ -71,6 +101,8 @@ STAGES: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "train": train,
     "evaluate": evaluate,
+    "judge": judge,
+    "score": score,
     "collect": collect,
     "figures": figures,
 }

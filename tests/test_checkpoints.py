@@ -19,11 +19,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from reprokit import benchmarks
 from reprokit.errors import UserError
 from reprokit.evaluation import worker
 from reprokit.recipe import load
 from reprokit.records import manifest
-from reprokit.records.files import write_text
+from reprokit.records.files import write_json, write_json_lines
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
 from reprokit.training import checkpoints, shards
@@ -224,13 +225,13 @@ def test_a_truncated_checkpoint_is_none(run: RunDirectory, file: str, damage: An
 
 def test_a_checkpoint_with_a_flipped_bit_is_not_evaluated(run: RunDirectory, tmp_path: Path) -> None:
     tokenizer().save_pretrained(run.tokenizer)
-    for benchmark in load("mini").recipe.evaluation.benchmarks:
-        write_text(run.items(benchmark), "")
+    write_json(run.items_source("countdown"), {"items": "digest"})
+    write_json_lines(run.items("countdown"), benchmarks.get("countdown").items(3))
     manifest.verify(run.checkpoint(5))
     (path,) = run.checkpoint(5).glob("model-00002-of-*.safetensors")
     flip_a_bit(path)
     with pytest.raises(UserError, match=f"(?s){path.name}.*sha256.*Move the folder away"):
-        worker.evaluate(
+        worker.generate(
             run, load("mini").recipe, [Cell(5, "countdown")], worker.Share(0, 1), tmp_path / "progress.json", "job"
         )
 

@@ -23,14 +23,15 @@ from reprokit.campaign.run_folder import (
 )
 from reprokit.cluster.profiles import PROFILES, load_profile, profile_names
 from reprokit.errors import UserError
+from reprokit.evaluation.problems import ItemsSource, asked_of
 from reprokit.launch import parse
 from reprokit.recipe import load
 from reprokit.recipe.sampling import sampling
-from reprokit.recipe.schema import ModelSection
+from reprokit.recipe.schema import ModelSection, Recipe
 from reprokit.records import interrupted, manifest
 from reprokit.records.files import write_json, write_text
 from reprokit.records.record import Record, Results, write_results
-from reprokit.records.result import Cell, CellResult
+from reprokit.records.result import Cell, CellResult, Generation
 from reprokit.records.run_directory import Manifest, RunDirectory
 from reprokit.stages import STAGES
 from tests.conftest import launch
@@ -39,13 +40,15 @@ from tests.conftest import launch
 def test_dry_run_for_a_cluster_prints_graph_and_scripts_and_writes_nothing(tmp_path: Path) -> None:
     done = launch(tmp_path, "recipe=qwen_long_cot", "cluster=h200", "dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("#!/bin/bash") == 4
+    assert done.stdout.count("#!/bin/bash") == 6
     for line in (
         "#SBATCH --array=0-8%9",
         "#SBATCH --gpus-per-node=8",
         "#SBATCH --ntasks-per-node=8",
         "#SBATCH --dependency='afterok:<train>'",
-        "#SBATCH --dependency='afterany:<train>:<evaluate>'",
+        "#SBATCH --dependency='afterany:<evaluate>'",
+        "#SBATCH --dependency='afterany:<evaluate>:<judge>'",
+        "#SBATCH --dependency='afterany:<train>:<evaluate>:<judge>:<score>'",
         "#SBATCH --kill-on-invalid-dep=yes",
         "#SBATCH --job-name=train.Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256",
     ):
@@ -86,7 +89,7 @@ def test_without_a_cluster_it_says_which_one_it_takes(tmp_path: Path) -> None:
     [
         ([], "no recipe given"),
         (["mini"], "'mini' is not of the form key=value"),
-        (["recipe=mini", "stages=train,evaluat"], "valid are prepare, train, evaluate, collect, figures"),
+        (["recipe=mini", "stages=train,evaluat"], "valid are prepare, train, evaluate, judge, score, collect, figures"),
         (["recipe=mini", "stages="], "valid are prepare"),
         (["recipe=mini", "dry_run=maybe"], "valid are true and false"),
     ],
@@ -142,14 +145,17 @@ def prepared(folder: Path) -> RunDirectory:
     """A run folder of the mini recipe as the prepare stage leaves it, without content."""
     run = Workspace(folder).run("mini")
     write_json(run.checkpoint(0) / "manifest.json", Manifest(step=0))
-    items = [run.items(name) for name in load("mini").recipe.evaluation.benchmarks]
-    for path in (run.tokenizer / "config.json", run.data / "report.json", *items):
+    for path in (run.tokenizer / "config.json", run.data / "report.json"):
         write_text(path, "{}")
+    recipe = load("mini").recipe
+    for name in recipe.evaluation.benchmarks:
+        source = ItemsSource(benchmark=name, asked=asked_of(recipe, name), items=f"digest of {name}", count=1)
+        write_json(run.items_source(name), source)
     return run
 
 
 def test_only_what_is_missing_is_planned(tmp_path: Path) -> None:
-    assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "collect 1", "figures 1"]
+    assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "score 1", "collect 1", "figures 1"]
     run = prepared(tmp_path)
     assert planned(tmp_path, "evaluate") == ["evaluate 1"]  # of the base: there is no other checkpoint
     for step in (10, 20):
@@ -175,7 +181,7 @@ def test_a_finished_training_is_not_repeated_for_removed_checkpoints(tmp_path: P
     run = prepared(tmp_path)
     write_json(run.training_complete, {"steps": 640})
     write_json(run.checkpoint(640) / "manifest.json", Manifest(step=640))
-    assert planned(tmp_path) == ["prepare 1", "evaluate 2", "collect 1", "figures 1"]  # of steps 0 and 640
+    assert planned(tmp_path) == ["prepare 1", "evaluate 2", "score 1", "collect 1", "figures 1"]  # of steps 0 and 640
     lost = lost_cells(run, load("mini").recipe)
     assert {cell.step for cell in lost} == {10, 20, 40, 80, 160, 320, 480}
 
@@ -183,7 +189,7 @@ def test_a_finished_training_is_not_repeated_for_removed_checkpoints(tmp_path: P
 def test_an_interrupted_training_is_planned_with_all_its_cells(tmp_path: Path) -> None:
     run = prepared(tmp_path)
     write_json(run.checkpoint(10) / "manifest.json", Manifest(step=10))
-    assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "collect 1", "figures 1"]
+    assert planned(tmp_path) == ["prepare 1", "train 1", "evaluate 9", "score 1", "collect 1", "figures 1"]
 
 
 def test_a_training_resumes_from_its_state_and_keeps_what_it_had_by_then(tmp_path: Path) -> None:
@@ -192,26 +198,30 @@ def test_a_training_resumes_from_its_state_and_keeps_what_it_had_by_then(tmp_pat
     for step in (0, 10, 20, 40, 80):
         sealed(run.checkpoint(step), step)
         for name in recipe.evaluation.benchmarks:
-            settings = msgspec.to_builtins(sampling(recipe.evaluation, name))
-            write_json(run.result(step, name), cell_result(step, name, settings))
+            write_cell(run, recipe, step, name)
     sealed(run.state(40), 40)
     sealed(run.state(60), 60)
     (run.state(60) / "file").write_text("cut o")  # the newest state is damaged
-    run.result(10, "countdown").unlink()
-    run.result(20, "countdown").unlink()
+    for step in (10, 20):
+        run.generation(step, "countdown").unlink()
+        run.result(step, "countdown").unlink()
+    run.samples(10, "chain_sum").unlink()  # with its result, nothing is missing
+    run.result(40, "countdown").unlink()
     (run.checkpoint(20) / "file").write_text("cut o")
     assert run.resume_step() == 40
     jobs = plan(Workspace(tmp_path), recipe, load_profile("h200"), tuple(STAGES), STAGES, False)
-    steps = {cell.step for job in jobs if job.name == "evaluate" for _, group in job.elements for cell in group}
+    steps = {cell.step for job in jobs if job.name == "evaluate" for element in job.elements for cell in element[1]}
     assert steps == {10, 80, 160, 320, 480, 640}  # 80 is trained anew; 20 cannot be had again
     assert [cell.step for cell in lost_cells(run, recipe, 40)] == [20]
+    scored = next(job.description for job in jobs if job.name == "score")
+    assert scored.startswith("steps 10, 40, 80,")
     said = next(job.description for job in jobs if job.name == "train")
     assert said == "from step 40, checkpoints at steps 80, 160, 320, 480, 640"
     aside = interrupted.set_aside_after(run, run.resume_step())
     assert aside is not None
     moved = sorted(str(path.relative_to(aside)) for path in aside.glob("*/*"))
     assert moved == ["checkpoints/step_000080", "evaluation/step_000080", "state/step_000060"]
-    assert run.manifest(40) and run.result(40, "countdown").exists() and run.states() == [40]
+    assert run.manifest(40) and run.generation(40, "countdown").exists() and run.states() == [40]
     assert Cell(80, "countdown") in missing_cells(run, recipe)
     assert interrupted.set_aside_after(run, 40) is None
 
@@ -243,11 +253,21 @@ def sealed(folder: Path, step: int) -> None:
         (draft.folder / "file").write_text("content")
 
 
-def cell_result(step: int, benchmark: str, settings: dict[str, Any]) -> CellResult:
-    numbers = dict.fromkeys(("value", "interval_low", "interval_high", "mean_response_tokens"), 1.0)
-    fractions = dict.fromkeys(("truncated_fraction", "no_answer_fraction"), 0.0)
-    made = {"step": step, "benchmark": benchmark, "metric": "accuracy", "items": 1, "samples_per_item": 1}
-    return CellResult(settings=settings, provenance={}, **made, **numbers, **fractions)
+def write_cell(run: RunDirectory, recipe: Recipe, step: int, name: str) -> None:
+    """Samples and a result that were made with the recipe's settings, without content."""
+    made = {"step": step, "benchmark": name, "items": f"digest of {name}", "provenance": {}}
+    settings = msgspec.to_builtins(sampling(recipe.evaluation, name))
+    write_text(run.samples(step, name), "")
+    write_json(run.generation(step, name), Generation(settings=settings, **made))
+    numbers = {"mean_response_tokens": 1.0, "truncated_fraction": 0.0, "scorer": 1}
+    empty: dict[str, Any] = {
+        "response_token_quantiles": {},
+        "no_answer_fraction": {},
+        "judges": {},
+        "data": {},
+        "scored_with": {},
+    }
+    write_json(run.result(step, name), CellResult(metrics=[], settings=settings, **made, **numbers, **empty))
 
 
 def test_a_damaged_result_counts_as_missing(tmp_path: Path) -> None:

@@ -59,9 +59,26 @@ def test_gpu_script_at_toy_size(tmp_path: Path) -> None:
     assert found["loss"]["mean_loss"] == pytest.approx(chance, rel=0.05)  # small random logits
 
 
-def test_gpu_script_needs_a_gpu() -> None:
+@pytest.mark.parametrize("script", ["gpu_training", "gpu_evaluation"])
+def test_gpu_script_needs_a_gpu(script: str) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert "no GPU" in run("gpu_training", code=2).stderr
+    assert "no GPU" in run(script, code=2).stderr
+
+
+@pytest.mark.parametrize("script", ["bench_evaluation", "gpu_evaluation"])
+def test_evaluation_at_toy_size(script: str, tmp_path: Path) -> None:
+    """Both sides draw the same tokens, and engines start as often as they are said to."""
+    run(script, "--toy", "--rounds", 1, "--out", tmp_path / "figures.json")
+    found = json.loads((tmp_path / "figures.json").read_text())
+    bare = found["generation"]
+    assert bare["requests"] == 16 and 100 <= bare["tokens"]["ours"] == bare["tokens"]["bare"] <= 12 * 4 + 4 * 16
+    assert bare["ratio"]["median"] == pytest.approx(bare["ours"]["median"] / bare["bare"]["median"], rel=0.01)
+    assert found["swapped"]["swaps_exactly"] and found["swapped"]["engine_starts"] == 2  # the second tests the swap
+    assert found["fresh"]["engine_starts"] == found["fresh"]["checkpoints"] == 3
+    for one in (found["swapped"], found["fresh"]):
+        assert 0 < one["share"] < 1 and one["tokens"] <= 3 * 4 * 4
+    if script == "bench_evaluation":
+        assert [row["workers"] for row in found["replay"]] == [8] * 5 + [32] * 5 + [128] * 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,21 +73,27 @@ def test_every_cell_has_samples_scores_and_a_result(local_run: RunDirectory) -> 
             cell = local_run.cell(step, benchmark)
             samples = list(read_json_lines(cell / "samples.jsonl", Sample))
             scores = list(read_json_lines(cell / "scores.jsonl", SampleScore))
-            assert (result.items, result.samples_per_item) == (items, samples_per_item)
+            headline = next(metric for metric in result.metrics if metric.headline)
+            assert (headline.items, headline.samples_per_item) == (items, samples_per_item)
+            assert headline.protocol == "official" and {metric.protocol for metric in result.metrics} == {
+                "official",
+                "clean",
+            }
             assert len(samples) == len(scores) == items * samples_per_item
             assert len({(sample.item, sample.sample) for sample in samples}) == len(samples)
             assert all(1 <= sample.response_tokens <= 24 for sample in samples)
             assert all(sample.finish_reason in ("stop", "length") for sample in samples)
             assert result.truncated_fraction == np.mean([sample.response_tokens == 24 for sample in samples])
-            assert not list(cell.glob("part_*"))
+        assert not local_run.sample_logs(step).exists()
 
 
-def test_results_hold_one_record_per_cell(local_folder: Path) -> None:
+def test_results_hold_one_headline_per_cell(local_folder: Path) -> None:
     results = read_results(local_folder / "results" / "tiny.json")
     assert results.missing == []
-    assert {(record.step, record.benchmark) for record in results.records} == {
-        (step, benchmark) for step in STEPS for benchmark in ("countdown", "chain_sum")
-    }
+    headlines = [(record.step, record.benchmark, record.metric) for record in results.records if record.headline]
+    named = (("countdown", "avg@2"), ("chain_sum", "pass@1"))
+    assert headlines == [(step, *cell) for step in STEPS for cell in named]
+    assert {record.protocol for record in results.records} == {"official", "clean"}
     assert all(record.interval_low <= record.value <= record.interval_high for record in results.records)
     assert {record.dataset for record in results.records if record.step == 0} == {None}
     assert {record.learning_rate for record in results.records if record.step > 0} == {3.0e-3}
@@ -109,15 +116,30 @@ def test_second_launch_runs_nothing_and_a_lost_result_is_filled_in(
     again = launch(local_folder, f"recipe={tiny_recipe}", "cluster=local")
     assert again.returncode == 0 and "nothing was run again" in again.stdout, again.stdout + again.stderr
     assert state() == before
-    lost = local_run.result(8, "countdown")
-    samples = (lost.parent / "samples.jsonl").read_bytes()
-    lost.unlink()
+    lost = local_run.cell(8, "countdown")
+    samples = texts(lost)
+    shutil.rmtree(lost)
     filled = launch(local_folder, f"recipe={tiny_recipe}", "cluster=local")
     assert filled.returncode == 0 and "steps 8 on countdown" in filled.stdout, filled.stdout + filled.stderr
-    assert (lost.parent / "samples.jsonl").read_bytes() == samples
+    assert texts(lost) == samples
     after = state()
     untouched = [path for path in before if "checkpoints" in path.parts or "step_000016" in path.parts]
     assert untouched and all(after[path] == before[path] for path in untouched)
+
+
+def texts(cell: Path) -> list[tuple[str, int, str]]:
+    return [(row.item, row.sample, row.text) for row in read_json_lines(cell / "samples.jsonl", Sample)]
+
+
+def test_a_lost_result_is_scored_again_and_nothing_is_generated(
+    local_folder: Path, local_run: RunDirectory, tiny_recipe: Path
+) -> None:
+    lost = local_run.result(8, "countdown")
+    result = lost.read_bytes()
+    lost.unlink()
+    filled = launch(local_folder, f"recipe={tiny_recipe}", "cluster=local")
+    assert filled.returncode == 0 and "score: done" in filled.stdout, filled.stdout + filled.stderr
+    assert "evaluate" not in filled.stdout and lost.read_bytes() == result
 
 
 def test_other_training_settings_under_the_same_name_are_refused(local_folder: Path, tiny_recipe: Path) -> None:
@@ -150,7 +172,7 @@ evaluation: {{max_tokens: 16, benchmarks: {{chain_sum: {{items: 4}}}}}}
     run = RunDirectory(tmp_path / "runs" / "own")
     manifest = run.manifest(0)
     assert manifest is not None and manifest.weights == str(local_run.checkpoint(16))
-    assert len(read_results(tmp_path / "results" / "own.json").records) == 2
+    assert len(read_results(tmp_path / "results" / "own.json").records) == 4  # two steps, two protocols
     assert (tmp_path / "figures" / "own" / "score.png").exists()
 
 

@@ -23,6 +23,7 @@ partition: main
 max_parallel: 2
 train: {{nodes: 2, gpus_per_node: 1, hours: 0.5}}
 evaluate: {{nodes: 2, gpus_per_node: 1, hours: 0.5}}
+score: {{hours: 0.1}}
 collect: {{hours: 0.1}}
 """
 
@@ -77,6 +78,7 @@ def test_training_took_two_nodes_and_every_checkpoint_had_its_array_element(
     expected = [
         ("train", [[ids["train"], "COMPLETED", "2"]]),
         ("evaluate", [[f"{ids['evaluate']}_{element}", "COMPLETED", "2"] for element in range(3)]),
+        ("score", [[ids["score"], "COMPLETED", "1"]]),
         ("collect", [[ids["collect"], "COMPLETED", "1"]]),
         ("figures", [[ids["figures"], "COMPLETED", "1"]]),
     ]
@@ -100,7 +102,7 @@ def test_two_nodes_trained_what_two_local_processes_train(submitted: Path, local
 
 def test_results_are_collected_and_drawn(submitted: Path) -> None:
     results = read_results(submitted / "results" / "tiny.json")
-    assert results.missing == [] and len(results.records) == 6
+    assert results.missing == [] and sum(record.headline for record in results.records) == 6
     ids = read_json(submitted / "runs/tiny/jobs.json", SubmittedJobs).ids
     cell = read_json(RunDirectory(submitted / "runs/tiny").result(16, "countdown"), CellResult)
     assert cell.provenance["engines"] == 2

@@ -14,6 +14,7 @@ FLOORS = {
     "recipe": 1,
     "records": 1,
     "data": 2,
+    "sandbox": 2,
     "benchmarks": 3,
     "cluster": 4,
     "training": 4,
@@ -22,6 +23,8 @@ FLOORS = {
     "campaign": 5,
     "stages": 6,
     "launch": 7,
+    "evaluate": 8,
+    "rescore": 8,
 }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import msgspec
-
+from reprokit.evaluation.wanted import wanted
 from reprokit.recipe import evaluated_steps
-from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import Recipe
-from reprokit.records.result import Cell, is_done
+from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
+from reprokit.records.sample_log import is_generated
 
 
 def all_cells(recipe: Recipe) -> list[Cell]:
@@ -20,19 +19,27 @@ def all_cells(recipe: Recipe) -> list[Cell]:
 
 
 def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
-    """Cells without a result that was made with the recipe's sampling settings."""
-    wanted = {name: msgspec.to_builtins(sampling(recipe.evaluation, name)) for name in recipe.evaluation.benchmarks}
+    """Cells without a result of the recipe's sampling settings, problems and judges."""
+    needed = {name: wanted(run, recipe, name) for name in recipe.evaluation.benchmarks}
+    return [cell for cell in all_cells(recipe) if not needed[cell.benchmark].has_result(run, cell)]
+
+
+def ungenerated_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
+    """Cells without a result that lack samples, too, of the recipe's settings and problems."""
+    needed = {name: wanted(run, recipe, name) for name in recipe.evaluation.benchmarks}
     return [
-        cell for cell in all_cells(recipe) if not is_done(run.result(cell.step, cell.benchmark), wanted[cell.benchmark])
+        cell
+        for cell in missing_cells(run, recipe)
+        if needed[cell.benchmark].items is None or not is_generated(run, cell, needed[cell.benchmark].settings)
     ]
 
 
 def lost_cells(run: RunDirectory, recipe: Recipe, trained: float = math.inf) -> list[Cell]:
-    """Missing cells that cannot be evaluated any more: their checkpoint is not there or not complete, nor will it be.
+    """Cells that cannot be generated any more: their checkpoint is not there or not complete, nor will it be.
 
     `trained`: the step up to which no training will save checkpoints; the base can always be had again.
     """
-    missing = [cell for cell in missing_cells(run, recipe) if 0 < cell.step <= trained]
+    missing = [cell for cell in ungenerated_cells(run, recipe) if 0 < cell.step <= trained]
     gone = {step for step in {cell.step for cell in missing} if run.manifest(step) is None}
     return [cell for cell in missing if cell.step in gone]
 

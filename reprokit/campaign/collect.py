@@ -10,7 +10,7 @@ from reprokit.errors import UserError
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import read_json
 from reprokit.records.record import MissingCell, Record, Results, read_results
-from reprokit.records.result import CellResult
+from reprokit.records.result import CellResult, MetricResult
 from reprokit.records.run_directory import RunDirectory
 
 
@@ -25,8 +25,8 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
     for cell in all_cells(recipe):
         if cell not in missing:
             result = read_json(run.result(cell.step, cell.benchmark), CellResult)
-            key = _key_of(provenance, {"evaluation": result.provenance, "settings": result.settings})
-            records.append(_record(recipe, result, key))
+            key = _key_of(provenance, _made_by(result))
+            records += [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
     if run.provenance.exists():
         provenance["training"] = read_json(run.provenance, dict[str, Any])
     return Results(
@@ -60,9 +60,16 @@ def _key_of(known: dict[str, dict[str, Any]], made_by: dict[str, Any]) -> str:
     return key
 
 
-def _record(recipe: Recipe, result: CellResult, provenance: str) -> Record:
+def _made_by(result: CellResult) -> dict[str, Any]:
+    """What made the numbers of a cell: the same for cells that one job made alike."""
+    parts = {"settings": result.settings, "data": result.data, "judges": result.judges, "scorer": result.scorer}
+    return {"evaluation": result.provenance, "scored_with": result.scored_with, **parts}
+
+
+def _record(recipe: Recipe, result: CellResult, metric: MetricResult, provenance: str) -> Record:
     training = recipe.training
     base = result.step == 0
+    assert metric.value is not None
     return Record(
         run=recipe.name,
         model=recipe.model.name,
@@ -73,15 +80,18 @@ def _record(recipe: Recipe, result: CellResult, provenance: str) -> Record:
         schedule=None if base else training.schedule.value,
         step=result.step,
         benchmark=result.benchmark,
-        metric=result.metric,
-        value=result.value,
-        unit="percent",
-        items=result.items,
-        samples_per_item=result.samples_per_item,
-        interval_low=result.interval_low,
-        interval_high=result.interval_high,
+        metric=metric.metric,
+        protocol=metric.protocol,
+        headline=metric.headline,
+        value=metric.value,
+        unit=metric.unit,
+        items=metric.items,
+        samples_per_item=metric.samples_per_item,
+        interval_low=metric.interval_low,
+        interval_high=metric.interval_high,
         mean_response_tokens=result.mean_response_tokens,
         truncated_fraction=result.truncated_fraction,
+        no_answer_fraction=result.no_answer_fraction[metric.protocol],
         origin="measured",
         provenance=provenance,
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reprokit.campaign.cells import all_cells, by_step, lost_cells, missing_cells
+from reprokit.campaign import engines
+from reprokit.campaign.cells import all_cells, by_step, lost_cells, missing_cells, ungenerated_cells
 from reprokit.campaign.collect import collect
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
 from reprokit.errors import UserError
-from reprokit.recipe.schema import Recipe
+from reprokit.evaluation.judges import sources
+from reprokit.recipe.judges import judges_of
+from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.files import DamagedFileError
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
@@ -56,7 +59,7 @@ def plan(
         figures_current: whether the figures were drawn from the results as they are now.
 
     Raises:
-        UserError: a stage needs what the prepare stage makes, and `stages` leaves that out.
+        UserError: a stage needs what the prepare stage makes, and `stages` leaves that out; or no engine fits.
     """
     run = workspace.run(recipe.name)
     jobs: list[Job] = []
@@ -64,34 +67,53 @@ def plan(
     def add(name: str, elements: tuple[tuple[Any, ...], ...], resources: Resources, **options: Any) -> None:
         jobs.append(Job(recipe.name, name, functions[name], elements, resources, **options))
 
-    to_train = "train" in stages and not run.training_complete.exists()
-    cells = _cells_to_evaluate(run, recipe, to_train) if "evaluate" in stages else []
-    is_prepared = run.is_prepared(recipe.evaluation.benchmarks)
+    to_train = "train" in stages and recipe.source is Source.training and not run.training_complete.exists()
+    trained = run.resume_step() if to_train else math.inf
+    cells = _cells_to_generate(run, recipe, trained) if "evaluate" in stages else []
+    is_prepared = run.is_prepared(recipe.evaluation.benchmarks, recipe.source is Source.training)
+    is_prepared = is_prepared and sources.is_prepared(run, recipe)
     if (to_train or cells) and "prepare" not in stages and not is_prepared:
         raise UserError(f"run {recipe.name} is not prepared yet: add prepare to stages={','.join(stages)}")
     if "prepare" in stages and (to_train or cells or not is_prepared):
-        add("prepare", ((run.root,),), HERE, description="base model, tokenizer, tokens, problems")
+        add("prepare", ((run.root,),), HERE, description="base model, tokenizer, tokens, problems, judges")
     if to_train:
         add("train", ((run.root,),), profile.train, after=("prepare",), description=_describe_training(run, recipe))
     if cells:
         groups = by_step(cells, profile.checkpoints_per_element)
-        elements = tuple((run.root, group) for group in groups)
+        engine = (engines.gpus_per_engine(recipe, profile), engines.longest_sequence(recipe))
+        elements = tuple((run.root, group, *engine) for group in groups)
         add("evaluate", elements, profile.evaluate, after=("prepare", "train"), description=_describe(cells))
+    unscored = _cells_to_score(run, recipe, cells)
+    # What was not made is said where it is missed, so that these run after failures too.
+    anyway = {"needs_success": False}
+    judged = [cell for cell in unscored if judges_of(cell.benchmark)]
+    if "judge" in stages and judged:
+        engines.check_judges(recipe, profile)
+        resources = replace(profile.evaluate, nodes=1)
+        add("judge", ((run.root,),), resources, after=("evaluate",), description=_describe(judged), **anyway)
+    if "score" in stages and unscored:
+        options = {"after": ("evaluate", "judge"), "description": _describe(unscored)}
+        add("score", ((run.root,),), profile.score, **options, **anyway)
     if "collect" in stages and (jobs or not _is_collected(workspace, recipe)):
-        # What is missing is said in the collected file, so collection runs after failures too.
-        options = {"after": ("train", "evaluate"), "needs_success": False}
-        add("collect", ((run.root, workspace.results),), profile.collect, description="results/*.json", **options)
+        options = {"after": ("train", "evaluate", "judge", "score"), "description": "results/*.json"}
+        add("collect", ((run.root, workspace.results),), profile.collect, **options, **anyway)
     if "figures" in stages and (jobs or not figures_current):
         arguments = ((workspace.results, workspace.figures),)
         add("figures", arguments, profile.collect, after=("collect",), description="figures/")
     return jobs
 
 
-def _cells_to_evaluate(run: RunDirectory, recipe: Recipe, training_planned: bool) -> list[Cell]:
-    """Missing cells whose checkpoint is there or will be; a training makes those after its first step anew."""
-    trained = run.resume_step() if training_planned else math.inf
-    wanted = set(missing_cells(run, recipe)) - set(lost_cells(run, recipe, trained))
+def _cells_to_generate(run: RunDirectory, recipe: Recipe, trained: float) -> list[Cell]:
+    """Cells without samples whose checkpoint is there or will be; a training makes those after `trained` anew."""
+    wanted = set(ungenerated_cells(run, recipe)) - set(lost_cells(run, recipe, trained))
     return [cell for cell in all_cells(recipe) if cell.step > trained or cell in wanted]
+
+
+def _cells_to_score(run: RunDirectory, recipe: Recipe, generated: Sequence[Cell]) -> list[Cell]:
+    """Cells without a result that have their samples, or will have them from this launch."""
+    missing, without = set(missing_cells(run, recipe)), set(ungenerated_cells(run, recipe))
+    planned = set(generated)
+    return [cell for cell in all_cells(recipe) if cell in planned or (cell in missing and cell not in without)]
 
 
 def _describe_training(run: RunDirectory, recipe: Recipe) -> str:

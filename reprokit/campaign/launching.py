@@ -27,6 +27,7 @@ from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe
+from reprokit.recipe.schema import Source
 from reprokit.records import interrupted
 from reprokit.records.files import read_json, write_json
 from reprokit.records.run_directory import RunDirectory, SubmittedJobs
@@ -61,8 +62,7 @@ def dry_run(campaign: Campaign, console: Console) -> None:
     Raises:
         UserError: as `launch`, for what can be told without asking Slurm.
     """
-    jobs = campaign.missing_jobs()
-    _check_recipe(campaign, jobs)
+    jobs = _checked_jobs(campaign)
     _print_plan(campaign, jobs, console)
     report.print_scripts(jobs, campaign.profile, campaign.run.logs, console)
 
@@ -74,7 +74,7 @@ def launch(campaign: Campaign, console: Console) -> None:
         UserError: the machine or cluster does not fit, the run folder belongs to another recipe, another launch is
             at work, a job failed, or Slurm refused one or does not answer.
     """
-    _check_recipe(campaign, campaign.missing_jobs())
+    _checked_jobs(campaign)
     _check_scheduler(campaign)
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with _locked(campaign.run):
@@ -129,22 +129,34 @@ def _trains(jobs: Sequence[Job]) -> bool:
     return any(job.name == "train" for job in jobs)
 
 
-def _check_recipe(campaign: Campaign, jobs: Sequence[Job]) -> None:
-    """Raises UserError when the run folder is missing or has another recipe, or training fits no machine or ranks."""
-    if conflict := describe_conflict(campaign.run, campaign.loaded.recipe):
+def _checked_jobs(campaign: Campaign) -> list[Job]:
+    """The missing jobs.
+
+    Raises:
+        UserError: the run folder is missing or has another recipe, or training or evaluation fit no machine or ranks.
+    """
+    recipe = campaign.loaded.recipe
+    if conflict := describe_conflict(campaign.run, recipe):
         raise UserError(conflict)
+    if "train" in campaign.stages and recipe.source is Source.training and not campaign.run.training_complete.exists():
+        _check_training(campaign)
+    jobs = campaign.missing_jobs()
     if not campaign.run.recipe.exists() and not {job.name for job in jobs} & {"prepare", "train", "evaluate"}:
         raise UserError(
             f"run {campaign.run.root.name} was never started, so stages={','.join(campaign.stages)} have nothing to "
             "work on; leave stages out to run all of them"
         )
-    if not _trains(jobs):
-        return
-    needs.check_shares(campaign.loaded.recipe, campaign.profile, campaign.cluster)
+    return jobs
+
+
+def _check_training(campaign: Campaign) -> None:
+    """Raises UserError when training fits no machine or ranks."""
+    recipe, profile, cluster = campaign.loaded.recipe, campaign.profile, campaign.cluster
+    needs.check_shares(recipe, profile, cluster)
     try:
-        needs.check_fits(campaign.loaded.recipe, campaign.profile, campaign.cluster)
+        needs.check_fits(recipe, profile, cluster)
     except UserError as error:
-        if campaign.profile.scheduler is Scheduler.slurm:
+        if profile.scheduler is Scheduler.slurm:
             raise
         raise UserError(f"{error}\n{_what_works_here(campaign)}") from error
 

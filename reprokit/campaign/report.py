@@ -115,11 +115,13 @@ def print_finished(workspace: Workspace, run: RunDirectory, recipe: Recipe, cons
     path = workspace.results / f"{recipe.name}.json"
     if path.exists():
         results = read_results(path)
-        benchmarks = list(dict.fromkeys(record.benchmark for record in results.records))
-        scores = {(record.step, record.benchmark): f"{record.value:.1f} %" for record in results.records}
-        table = Table("step", *benchmarks, box=None, header_style="bold")
-        for step in sorted({record.step for record in results.records}):
-            table.add_row(str(step), *(scores.get((step, benchmark), "missing") for benchmark in benchmarks))
+        shown = [record for record in results.records if record.headline]
+        values = {(record.benchmark, record.step): f"{record.value:.2f}" for record in shown}
+        steps = sorted({record.step for record in shown})
+        table = Table("step", "", *map(str, steps), box=None, header_style="bold")
+        for benchmark, (metric, unit) in {record.benchmark: (record.metric, record.unit) for record in shown}.items():
+            cells = (values.get((benchmark, step), "missing") for step in steps)
+            table.add_row(benchmark, metric + (", %" if unit == "percent" else ""), *cells)
         console.print(table)
         if results.missing:
             console.print(f"{len(results.missing)} cells are missing; launch again to fill them in")

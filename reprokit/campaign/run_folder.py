@@ -6,7 +6,7 @@ import shutil
 
 from reprokit.recipe import LoadedRecipe, load_resolved
 from reprokit.recipe.fixed import changes, fixed_settings
-from reprokit.recipe.schema import Recipe
+from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.files import write_text
 from reprokit.records.run_directory import RunDirectory
 
@@ -23,7 +23,7 @@ def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
     model, data and training may not, once anything was made with them.
     """
     changed = _changes(run, recipe)
-    if not changed or not _has_made_anything(run):
+    if not changed or not _has_made_anything(run, recipe):
         return None
     return "\n".join(
         [
@@ -36,14 +36,14 @@ def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
 
 def discard_other_preparation(run: RunDirectory, recipe: Recipe) -> None:
     """Remove what a preparation that failed left behind, if the recipe has other settings now."""
-    if _changes(run, recipe) and not _has_made_anything(run):
+    if _changes(run, recipe) and not _has_made_anything(run, recipe):
         for folder in (run.tokenizer, run.data, run.checkpoint(0)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _has_made_anything(run: RunDirectory) -> bool:
+def _has_made_anything(run: RunDirectory, recipe: Recipe) -> bool:
     """Whether base model, tokenizer and tokens are all there, or a training has begun."""
-    return run.is_prepared([]) or run.has_trained()
+    return run.is_prepared([], recipe.source is Source.training) or run.has_trained()
 
 
 def _changes(run: RunDirectory, recipe: Recipe) -> list[str]:

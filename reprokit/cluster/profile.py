@@ -33,7 +33,10 @@ class Resources:
 
 @dataclass
 class ClusterProfile:
-    """One cluster. `setup` are shell lines that every job runs first (modules, conda)."""
+    """One cluster. `setup` are shell lines that every job runs first (modules, conda).
+
+    Judges get what `evaluate` gets, on one node.
+    """
 
     scheduler: Scheduler = Scheduler.slurm
     partition: Optional[str] = None
@@ -48,4 +51,5 @@ class ClusterProfile:
     checkpoints_per_element: int = 1  # of the evaluation array; more share one engine start
     train: Resources = field(default_factory=Resources)
     evaluate: Resources = field(default_factory=Resources)
+    score: Resources = field(default_factory=lambda: Resources(cpus_per_task=4, hours=4.0))
     collect: Resources = field(default_factory=Resources)

@@ -52,13 +52,13 @@ def load_profile(name: str, folder: Path = PROFILES) -> ClusterProfile:
 
 def _check(profile: ClusterProfile, place: str) -> list[Problem]:
     problems = []
-    for stage in ("train", "evaluate", "collect"):
+    for stage in ("train", "evaluate", "score", "collect"):
         resources: Resources = getattr(profile, stage)
         for key in ("nodes", "tasks_per_node", "cpus_per_task", "hours"):
             if getattr(resources, key) <= 0:
                 given = str(getattr(resources, key))
                 problems.append(Problem(f"{stage}.{key}", *_POSITIVE, given, where=place))
-        if profile.gpu_memory_gb is not None and stage != "collect":
+        if profile.gpu_memory_gb is not None and stage in ("train", "evaluate"):
             if resources.gpus_per_node != resources.tasks_per_node:
                 message = f"{resources.gpus_per_node} GPUs for {resources.tasks_per_node} tasks per node"
                 remedy = "one task drives one GPU: set both to the same number"

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from submitit import JobEnvironment
 
@@ -19,11 +20,12 @@ class Task:
     """One process of a job: `rank` of `world_size` in the job, `local_rank` on its node."""
 
     job_id: str
+    start: str  # name of this start of the job: a requeued job keeps its id, and ids of local jobs come again
     rank: int
     world_size: int
     local_rank: int
     tasks_on_node: int
-    first_host: str | None  # None: all tasks are on this machine
+    hosts: tuple[str, ...]  # the nodes of the job, in the order of their tasks; empty: all are on this machine
 
     @property
     def cores(self) -> int:
@@ -38,12 +40,18 @@ def current_task() -> Task:
     nodes = environment.num_nodes
     return Task(
         job_id=environment.job_id,
+        start=_start(environment),
         rank=environment.global_rank,
         world_size=environment.num_tasks,
         local_rank=environment.local_rank,
         tasks_on_node=environment.num_tasks // nodes,
-        first_host=environment.hostnames[0] if nodes > 1 else None,
+        hosts=tuple(environment.hostnames) if nodes > 1 else (),
     )
+
+
+def _start(environment: JobEnvironment) -> str:
+    launched = Path(environment.paths.folder).parent.name  # the time of the launch
+    return f"{launched}.{environment.job_id}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
 
 
 def export_torch_environment(task: Task) -> None:
@@ -53,7 +61,7 @@ def export_torch_environment(task: Task) -> None:
         WORLD_SIZE=str(task.world_size),
         LOCAL_RANK=str(task.local_rank),
         LOCAL_WORLD_SIZE=str(task.tasks_on_node),
-        MASTER_ADDR=address(task.first_host),
+        MASTER_ADDR=address(task.hosts[0] if task.hosts else None),
         MASTER_PORT=str(port(task.job_id)),
     )
 

@@ -137,8 +137,8 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
         "cpus_per_task": cpus,
         "array_parallelism": profile.max_parallel,
         "stderr_to_stdout": True,
-        # Tasks of a job wait for each other: one that dies must end them all.
-        "srun_args": ["--kill-on-bad-exit=1"],
+        # Tasks of a job wait for each other: one that dies must end them all; one that has done its part must not.
+        "srun_args": ["--kill-on-bad-exit=1", "--wait=0"],
         "setup": [*exports, *profile.setup],
         # A job whose dependency failed must not wait for ever.
         "additional_parameters": {"kill-on-invalid-dep": "yes"},

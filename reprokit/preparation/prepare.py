@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from reprokit import benchmarks
 from reprokit.data import tokens
 from reprokit.data.report import describe
 from reprokit.errors import UserError
 from reprokit.preparation.base_model import complete_tokenizer, local_weights, prepare_base, prepare_tokenizer
+from reprokit.preparation.benchmark_items import prepare_items
+from reprokit.preparation.judges import prepare_judges
 from reprokit.preparation.training_data import open_source, prepare_tokens
 from reprokit.recipe.architecture import from_config
-from reprokit.recipe.sampling import sampling
-from reprokit.recipe.schema import Recipe
-from reprokit.records.files import write_json_lines
+from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.progress import ProgressBar
 from reprokit.records.run_directory import RunDirectory
 
@@ -25,22 +24,25 @@ def prepare(run: RunDirectory, recipe: Recipe, progress: Path) -> None:
     Raises:
         UserError: a model, data set or template cannot be fetched or does not fit the recipe.
     """
-    with ProgressBar(total=4, desc="prepare", unit="part", path=progress) as bar:
+    trains = recipe.source is Source.training
+    with ProgressBar(total=5, desc="prepare", unit="part", path=progress) as bar:
         weights = local_weights(recipe.model)
-        source = open_source(recipe.data)
+        source = open_source(recipe.data) if trains else None
         bar.update()
-        tokenizer = prepare_tokenizer(run, recipe.model, weights, source.rows())
-        report = prepare_tokens(run, source, tokenizer, recipe.data.max_length)
+        tokenizer = prepare_tokenizer(run, recipe.model, weights, source.rows() if source else [])
+        report = prepare_tokens(run, source, tokenizer, recipe.data.max_length) if source else None
         bar.update()
         prepare_base(run, recipe.model, recipe.training.precision, weights, tokenizer)
         complete_tokenizer(run)
-        check_vocabulary(run)
+        if trains:
+            check_vocabulary(run)
         bar.update()
-        for name in recipe.evaluation.benchmarks:
-            wanted = sampling(recipe.evaluation, name).items
-            write_json_lines(run.items(name), benchmarks.get(name).items(wanted))
+        prepare_items(run, recipe)
         bar.update()
-    print(describe(report), flush=True)
+        prepare_judges(run, recipe)
+        bar.update()
+    if report is not None:
+        print(describe(report), flush=True)
 
 
 def check_vocabulary(run: RunDirectory) -> None:

@@ -283,7 +283,7 @@ module.claim_device(0, 2)
 from reprokit.evaluation.requests import Request
 from reprokit.recipe.sampling import Sampling
 sampling = Sampling(items=1, samples=1, temperature=0.0, top_p=1.0, max_tokens=60, seed=3)
-requests = [Request("b", str(i), 0, [5 + i, 40 + i, 77, 3 * i], sampling, 512) for i in range(48)]
+requests = [Request("b", str(i), 0, [5 + i, 40 + i, 77, 3 * i], sampling, 512) for i in range(24)]
 engine = module.Engine(Path(sys.argv[1]), "bfloat16", None)
 engine.load(Path(sys.argv[2]))
 drawn = engine.generate(requests)

@@ -1,9 +1,10 @@
-"""A judge behind a real HTTP server that fails at times."""
+"""A judge behind a real HTTP server that fails at times, and replies whose judge is gone."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,12 @@ import pytest
 
 from reprokit import benchmarks
 from reprokit.errors import UserError
-from reprokit.evaluation.judges import endpoint, stage
+from reprokit.evaluation.judges import endpoint, sources, stage
 from reprokit.evaluation.judges.replies import Replies, describe, question_digest
 from reprokit.preparation import judges as preparation
 from reprokit.recipe.schema import Recipe
 from reprokit.records.run_directory import RunDirectory
-from tests.test_judges import DISTINCT, HEX_BENCHMARK, Share, lines, make_run, recipe_of, standin
+from tests.test_judges import DISTINCT, HEX_BENCHMARK, Share, lines, make_run, recipe_of, reward_run, standin
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +188,10 @@ def test_a_killed_process_asks_an_endpoint_only_for_the_rest(server: Server, tmp
     subprocess.run(command, env=environment, check=True, timeout=300)
     assert len(server.asked) == DISTINCT
     assert len({line.question for line in lines(run)}) == len(lines(run)) == DISTINCT
+
+
+def test_replies_count_where_the_model_of_the_judge_is_gone(tmp_path: Path) -> None:
+    run, recipe = reward_run(tmp_path / "run")
+    assert sources.is_prepared(run, recipe)
+    shutil.rmtree(run.judge("RB2") / "model")
+    assert sources.is_as_asked(run, recipe, "RB2") and not sources.is_prepared(run, recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from reprokit.campaign.cells import by_step, lost_cells, missing_cells
+from reprokit import benchmarks
+from reprokit.campaign.cells import by_step, lost_cells, missing_cells, ungenerated_cells
 from reprokit.campaign.collect import collect, keep_fuller
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.memory import model_size
@@ -25,7 +27,7 @@ from reprokit.cluster.profiles import PROFILES, load_profile, profile_names
 from reprokit.errors import UserError
 from reprokit.evaluation.problems import ItemsSource, asked_of
 from reprokit.launch import parse
-from reprokit.recipe import load
+from reprokit.recipe import evaluated_steps, load
 from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import ModelSection, Recipe
 from reprokit.records import interrupted, manifest
@@ -268,6 +270,26 @@ def write_cell(run: RunDirectory, recipe: Recipe, step: int, name: str) -> None:
         "scored_with": {},
     }
     write_json(run.result(step, name), CellResult(metrics=[], settings=settings, **made, **numbers, **empty))
+
+
+def test_results_of_other_problems_or_an_older_scoring_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, recipe = prepared(tmp_path), load("mini").recipe
+    for step in evaluated_steps(recipe):
+        for name in recipe.evaluation.benchmarks:
+            write_cell(run, recipe, step, name)
+    assert missing_cells(run, recipe) == ungenerated_cells(run, recipe) == []
+    fewer = load("mini", ["evaluation.benchmarks.countdown.items=7"]).recipe
+    assert {cell.benchmark for cell in missing_cells(run, fewer)} == {"countdown"}
+    assert missing_cells(run, fewer) == ungenerated_cells(run, fewer)
+    other = dataclasses.replace(benchmarks.get("syllogism"), version=2)
+    known = benchmarks.get
+    monkeypatch.setattr(benchmarks, "get", lambda name: other if name == "syllogism" else known(name))
+    assert {cell.benchmark for cell in missing_cells(run, recipe)} == {"syllogism"}
+    assert ungenerated_cells(run, recipe) == []  # its samples are there, and only scored again
+    jobs = plan(Workspace(tmp_path), recipe, load_profile("h200"), ("evaluate", "score"), STAGES, False)
+    assert "evaluate" not in [job.name for job in jobs] and "score" in [job.name for job in jobs]
 
 
 def test_a_damaged_result_counts_as_missing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -120,3 +121,17 @@ def test_jobs_of_a_cluster_that_is_gone_are_gone_and_silence_is_an_error(tmp_pat
 def test_ports_of_jobs_differ_and_stay_below_the_ephemeral_range() -> None:
     ports = {rendezvous.port(str(job_id)) for job_id in range(1000)}
     assert len(ports) > 900 and min(ports) >= 20000 and max(ports) < 32768
+
+
+def test_every_start_of_a_job_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A requeued job keeps its id, and ids of local jobs are process numbers, which come again."""
+
+    def name(launched: str) -> str:
+        paths = SimpleNamespace(folder=f"runs/x/logs/{launched}/evaluate")
+        return rendezvous._start(SimpleNamespace(job_id="7_2", paths=paths))
+
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    first = name("20260101-000000")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert len({first, name("20260101-000000"), name("20260102-000000")}) == 3
+    assert "/" not in first

@@ -83,6 +83,9 @@ class _Scorer:
                 result = summarise(self.benchmark, items, samples, scores, made, self.judged_by, data)
                 write_json_lines(self.run.cell(step, name) / "scores.jsonl", scores)
                 write_json(self.run.result(step, name), result)
+            for key, given in replies.items():
+                if given.cut:
+                    print(f"{name}: the judge {key} saw {given.cut} responses cut to its limit", flush=True)
             if pool.failures:
                 examples = "; ".join(pool.failures[:3])
                 print(f"{name}: {len(pool.failures)} responses count as no answer: {examples}", flush=True)

@@ -99,6 +99,13 @@ def read_json_lines(path: Path, shape: type[T]) -> Iterator[T]:
                 raise DamagedFileError(f"{path}, line {number} is damaged: {error}") from error
 
 
+def cut_off_half_a_line(path: Path) -> None:
+    """Remove what a process that was killed left at the end of a file of lines: a line without its end."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
 def sha256_of_file(path: Path) -> str:
     """Hex digest of a file's content, read in blocks."""
     with path.open("rb") as stream:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from reprokit.records.files import DamagedFileError, read_json
+from reprokit.records.files import DamagedFileError, cut_off_half_a_line, read_json
 from reprokit.records.result import Cell, Sample, read_generation
 from reprokit.records.run_directory import RunDirectory, step_of
 
@@ -42,7 +42,7 @@ class SampleLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.stream = path.open("ab")
         self.synced = time.monotonic()
-        _cut_off_half_a_line(path)
+        cut_off_half_a_line(path)
 
     def append(self, sample: Sample) -> None:
         """Raises OSError when the disk is full; what was logged before is unharmed."""
@@ -58,12 +58,6 @@ class SampleLog:
     def _sync(self) -> None:
         os.fsync(self.stream.fileno())
         self.synced = time.monotonic()
-
-
-def _cut_off_half_a_line(path: Path) -> None:
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def read_log(path: Path, shape: type[Row]) -> Iterator[Row]:

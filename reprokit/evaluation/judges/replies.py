@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import msgspec
 from reprokit.benchmarks.interface import Question, Reply
 from reprokit.evaluation.judges import sources
 from reprokit.recipe.schema import Recipe
+from reprokit.records.files import cut_off_half_a_line
 from reprokit.records.run_directory import RunDirectory
 
 
@@ -90,7 +90,7 @@ class ReplyLog:
         path = run.judgements / f"{key}.{digest}.{rank}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _cut_damaged_end(path)
+            cut_off_half_a_line(path)
         self._stream = path.open("ab")
 
     def add(self, judgement: Judgement) -> None:
@@ -115,10 +115,3 @@ def _read(path: Path) -> Iterator[Judgement]:
                 yield decoder.decode(line)
             except msgspec.DecodeError:
                 continue  # its question is asked again
-
-
-def _cut_damaged_end(path: Path) -> None:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)

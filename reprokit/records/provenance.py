@@ -25,6 +25,9 @@ PACKAGES = (
 )
 
 
+SLURM_IDS = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+
+
 def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of packages that decide a number, those that are installed."""
     versions = {}
@@ -52,7 +55,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def gather() -> dict[str, Any]:
     """Provenance of the calling process."""
-    slurm = {name: os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if name in os.environ}
+    slurm = {name: os.environ[name] for name in SLURM_IDS if name in os.environ}
     return {
         "code": git_state(Path(__file__).parent),
         "packages": package_versions(),

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from reprokit.recipe.schema import Precision
 from reprokit.records.run_directory import RunDirectory
+from reprokit.training.telemetry import peak_memory_gib
 from tests.performance import worker
 from tests.performance.sides import Job, Measured
 from tests.performance.workload import rows_of
@@ -93,7 +94,7 @@ def train(run: RunDirectory, job: Job) -> Measured:
         target_tokens=targets,
         seconds=clock.ended - clock.started,
         steps=trainer.state.global_step,
-        peak_memory_gib=worker.peak_memory_gib(),
+        peak_memory_gib=peak_memory_gib(),
     )
 
 

@@ -6,7 +6,6 @@ first step to its last. What it reports counts tokens of rows, never padding.
 
 from __future__ import annotations
 
-import resource
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 import torch
 
 from reprokit.records.run_directory import RunDirectory
+from reprokit.training.telemetry import peak_memory_gib
 from tests.performance.sides import Job, Measured
 from tests.performance.workload import rows_of
 
@@ -103,13 +103,6 @@ TRAINERS = {"ours": train_ours, "trl": train_trl, "padded": train_padded}
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def peak_memory_gib() -> float:
-    """Largest memory that this process has held: allocated on its GPU, or resident on the CPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main(job: Job) -> None:

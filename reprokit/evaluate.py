@@ -40,9 +40,10 @@ def as_launch(words: Sequence[str]) -> list[str]:
         parts = [model.rpartition("/")[2]]
     else:
         raise UserError(f"model={model} is neither a folder here nor a hub id (owner/name)")
-    name = given.pop("name", None) or re.sub(r"[^\w.-]", "_", "_".join(parts)).lstrip(".-")
+    own = re.sub(r"[^\w.-]", "_", "_".join(parts)).lstrip(".-")
+    name = given.pop("name", None) or own
     recipe = given.pop("recipe", "evaluation/any_model")
-    shown = given.pop("model.name", name)
+    shown = given.pop("model.name", own)
     chosen = _choice(given.pop("benchmarks")) if "benchmarks" in given else []
     rest = [*chosen, *(f"{key}={value}" for key, value in given.items())]
     return [f"recipe={recipe}", *source, f"model.name={shown}", f"name={name}", *rest]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,7 +32,11 @@ def truth(key: str, value: str) -> bool:
 
 
 def run(command: Callable[[], None]) -> int:
-    """Run a command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right."""
+    """Run a command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right.
+
+    Being terminated is as being interrupted: what the command has started is ended.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
     except UserError as error:

@@ -86,6 +86,27 @@ def test_scoring_again_takes_the_samples_that_are_there(evaluated: Path, tmp_pat
     assert read_json(run.result(0, "countdown"), CellResult).scorer == 1
 
 
+def test_nothing_that_was_drawn_or_measured_is_lost_when_less_is_asked_for(
+    evaluated: Path, local_run: RunDirectory, tmp_path: Path
+) -> None:
+    """Fewer samples of one benchmark and none of another; then both as before, without drawing anything."""
+    shutil.copytree(evaluated / "runs", tmp_path / "runs")
+    run = RunDirectory(tmp_path / "runs" / "any")
+    before = run.samples(0, "math500").read_text()
+    words = ["model=" + str(local_run.checkpoint(16)), "name=any", "cluster=local", "evaluation.max_tokens=12"]
+    words += [f"evaluation.benchmarks.math500.path={STAND_INS}/math500.jsonl"]
+    less = command("evaluate", tmp_path, *words, "benchmarks=math500", "evaluation.benchmarks.math500.samples=1")
+    assert less.returncode == 0, less.stdout + less.stderr
+    assert before.count("\n") == 12 and run.samples(0, "math500").read_text().count("\n") == 4
+    records = read_results(tmp_path / "results" / "any.json").records
+    assert {record.benchmark for record in records} == {"countdown", "math500"}
+    again = command(
+        "evaluate", tmp_path, *words, "benchmarks=countdown,math500", "evaluation.benchmarks.countdown.items=4"
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert run.samples(0, "math500").read_text() == before  # seconds too: they are the old ones
+
+
 @pytest.mark.parametrize(
     ("module", "words", "expected"),
     [

@@ -7,24 +7,26 @@ from typing import Any
 
 from reprokit.campaign.cells import all_cells, missing_cells
 from reprokit.errors import UserError
+from reprokit.recipe import evaluated_steps
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import read_json
 from reprokit.records.record import MissingCell, Record, Results, read_results
-from reprokit.records.result import CellResult, MetricResult
+from reprokit.records.result import Cell, CellResult, MetricResult, read_result
 from reprokit.records.run_directory import RunDirectory
 
 
 def collect(run: RunDirectory, recipe: Recipe) -> Results:
     """Records of every finished cell; cells that are missing are listed, never left out in silence.
 
-    A damaged result file counts as missing.
+    Benchmarks that the recipe does not ask for now, and has results of, are there too. A damaged result file counts as
+    missing.
     """
     missing = missing_cells(run, recipe)
     provenance: dict[str, dict[str, Any]] = {}
     records = []
-    for cell in all_cells(recipe):
-        if cell not in missing:
-            result = read_json(run.result(cell.step, cell.benchmark), CellResult)
+    for cell in [*all_cells(recipe), *_others(run, recipe)]:
+        result = None if cell in missing else read_result(run.result(cell.step, cell.benchmark))
+        if result is not None:
             key = _key_of(provenance, _made_by(result))
             records += [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
     if run.provenance.exists():
@@ -35,6 +37,15 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
         missing=[MissingCell(step=cell.step, benchmark=cell.benchmark) for cell in missing],
         provenance=provenance,
     )
+
+
+def _others(run: RunDirectory, recipe: Recipe) -> list[Cell]:
+    """Cells with a result, of benchmarks that the recipe does not name."""
+    paths = (
+        (step, path) for step in evaluated_steps(recipe) for path in sorted(run.evaluated(step).glob("*/result.json"))
+    )
+    cells = (Cell(step, path.parent.name) for step, path in paths)
+    return [cell for cell in cells if cell.benchmark not in recipe.evaluation.benchmarks]
 
 
 def keep_fuller(path: Path, gathered: Results) -> None:

@@ -74,8 +74,9 @@ def launch(campaign: Campaign, console: Console) -> None:
         UserError: the machine or cluster does not fit, the run folder belongs to another recipe, another launch is
             at work, a job failed, or Slurm refused one or does not answer.
     """
-    _checked_jobs(campaign)
+    jobs = _checked_jobs(campaign)
     _check_scheduler(campaign)
+    _check_keys(campaign, jobs)
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with _locked(campaign.run):
         if campaign.run.training_complete.exists():
@@ -100,9 +101,7 @@ def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
     logs = run.logs / time.strftime("%Y%m%d-%H%M%S")  # ids of jobs and processes come again: never share a folder
     on_slurm = campaign.profile.scheduler is Scheduler.slurm
     here = [job for job in jobs if job.name == "prepare" or not on_slurm]
-    for job in here:
-        with Monitor(console, job.name, run.progress(job.name)) as monitor:
-            local.run(job, logs, monitor.refresh)
+    _run_here(here, run, logs, console)
     if not on_slurm:
         report.print_finished(campaign.workspace, run, campaign.loaded.recipe, console)
         return
@@ -113,6 +112,28 @@ def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
 
     ids = slurm.submit([job for job in jobs if job not in here], campaign.profile, logs, remember)
     report.print_submitted(logs, ids, campaign.profile, console)
+
+
+def _run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Console) -> None:
+    """Run jobs one after the other; those that need a failed one are left out.
+
+    Raises:
+        UserError: what the first job that failed said, when the others have run; at once if all wait for it.
+    """
+    failed: dict[str, UserError | None] = {}
+    for job in jobs:
+        if job.needs_success and any(name in failed for name in job.after):
+            failed[job.name] = None
+            continue
+        try:
+            with Monitor(console, job.name, run.progress(job.name)) as monitor:
+                local.run(job, logs, monitor.refresh)
+        except UserError as error:
+            if not job.after:
+                raise
+            failed[job.name] = error
+    if errors := [error for error in failed.values() if error is not None]:
+        raise errors[0]
 
 
 def _print_plan(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
@@ -159,6 +180,20 @@ def _check_training(campaign: Campaign) -> None:
         if profile.scheduler is Scheduler.slurm:
             raise
         raise UserError(f"{error}\n{_what_works_here(campaign)}") from error
+
+
+def _check_keys(campaign: Campaign, jobs: Sequence[Job]) -> None:
+    """Raises UserError when the key of a judge behind a server is not at hand: hours later is too late to say so."""
+    if "judge" not in {job.name for job in jobs}:
+        return
+    for name, judge in campaign.loaded.recipe.evaluation.judges.items():
+        key = judge.api_key_variable
+        if judge.endpoint is not None and key not in os.environ:  # which holds the profile's environment too
+            raise UserError(
+                f"evaluation.judges.{name}.endpoint needs a key in the environment variable {key}, which is not set. "
+                f"Export it before you launch (jobs get it from there), or name another with "
+                f"evaluation.judges.{name}.api_key_variable"
+            )
 
 
 def _check_scheduler(campaign: Campaign) -> None:

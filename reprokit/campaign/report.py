@@ -13,7 +13,7 @@ from reprokit.campaign.graph import Workspace
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
-from reprokit.recipe.schema import Recipe
+from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
@@ -22,7 +22,7 @@ from reprokit.records.run_directory import RunDirectory
 def print_plan(recipe: Recipe, jobs: Sequence[Job], cluster: str, profile: ClusterProfile, console: Console) -> None:
     """The job graph with the resources of each job."""
     console.print(f"run [bold]{recipe.name}[/] on cluster={cluster}")
-    for line in needs.summary(recipe, profile):
+    for line in needs.summary(recipe, profile) if recipe.source is Source.training else ():
         console.print(line)
     if not jobs:
         console.print("nothing is missing")

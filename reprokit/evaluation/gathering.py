@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from reprokit.records import provenance
 from reprokit.records.files import DamagedFileError, read_json, write_json, write_json_lines
 from reprokit.records.result import Cell, Generation, Sample, read_generation
 from reprokit.records.run_directory import RunDirectory
-from reprokit.records.sample_log import is_generated, items_digest, read_log, read_logs
+from reprokit.records.sample_log import Drawn, Row, is_generated, items_digest, read_log, read_logs
 
 
 class Meter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +74,7 @@ def gather_cell(run: RunDirectory, step: int, task: Task, requests: Requests, wo
             "for the model's own context."
         )
     made_by = _provenance(run, step, task, samples, workers)
+    _keep_others(run, step, task.benchmark, samples)
     write_json_lines(run.samples(step, task.benchmark), samples)
     write_json(
         run.generation(step, task.benchmark),
@@ -91,15 +91,33 @@ def gather_cell(run: RunDirectory, step: int, task: Task, requests: Requests, wo
 def remove_logs(run: RunDirectory, step: int, settings: dict[str, dict[str, Any]]) -> None:
     """Remove the logs of a checkpoint once all its cells are gathered; `settings`: those of each benchmark."""
     if all(is_generated(run, Cell(step, benchmark), wanted) for benchmark, wanted in settings.items()):
+        for benchmark in {row.benchmark for row in read_logs(run, step, Drawn)} - set(settings):
+            _keep_others(run, step, benchmark, list(read_log(run.samples(step, benchmark), Sample)))
         shutil.rmtree(run.sample_logs(step), ignore_errors=True)
+
+
+def drawn(run: RunDirectory, step: int, benchmark: str, shape: type[Row]) -> Iterator[Row]:
+    """All that was ever drawn for a cell: what was gathered, what was not asked for then, what is logged."""
+    yield from read_log(run.samples(step, benchmark), shape)
+    yield from read_log(run.other_samples(step, benchmark), shape)
+    yield from (row for row in read_logs(run, step, shape) if row.benchmark == benchmark)
+
+
+def _keep_others(run: RunDirectory, step: int, benchmark: str, gathered: Sequence[Sample]) -> None:
+    """Keep what was drawn for a cell and is not among `gathered`: another launch may ask for it again."""
+    taken = {(sample.item, sample.sample, sample.request) for sample in gathered}
+    others = {(sample.item, sample.sample, sample.request): sample for sample in drawn(run, step, benchmark, Sample)}
+    kept = [sample for key, sample in others.items() if key not in taken]
+    if kept:
+        write_json_lines(run.other_samples(step, benchmark), kept)
 
 
 def _samples(run: RunDirectory, step: int, task: Task, requests: Requests) -> list[Sample]:
     """One sample for every (item, sample), in this order; the first where there are several."""
     found: dict[Key, Sample] = {}
-    for sample in itertools.chain(read_log(run.samples(step, task.benchmark), Sample), read_logs(run, step, Sample)):
+    for sample in drawn(run, step, task.benchmark, Sample):
         key = (sample.benchmark, sample.item, sample.sample)
-        if sample.benchmark == task.benchmark and key not in found and requests.is_of(sample):
+        if key not in found and requests.is_of(sample):
             found[key] = sample
     missing = [key for key in task.keys() if key not in found]
     if missing or not found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,8 +224,7 @@ class _Log:
 
 def _drawn(run: RunDirectory, step: int, requests: Requests) -> set[Key]:
     """Requests that need not be drawn again, whichever start of the workers drew them."""
-    sources = [read_log(run.samples(step, benchmark), Drawn) for benchmark in requests.tasks]
-    found = itertools.chain(*sources, read_logs(run, step, Drawn))
+    found = (row for name in requests.tasks for row in gathering.drawn(run, step, name, Drawn))
     return {(row.benchmark, row.item, row.sample) for row in found if requests.is_of(row)}
 
 

@@ -131,13 +131,21 @@ class RunDirectory:
         """Where the problems are from: hub id, revision, sha256 of the files."""
         return self.root / "evaluation" / "items" / f"{benchmark}.source.json"
 
+    def evaluated(self, step: int) -> Path:
+        """Folder of what a checkpoint has answered."""
+        return self.root / "evaluation" / f"step_{step:06d}"
+
     def cell(self, step: int, benchmark: str) -> Path:
         """Folder of one run x step x benchmark."""
-        return self.root / "evaluation" / f"step_{step:06d}" / benchmark
+        return self.evaluated(step) / benchmark
 
     def samples(self, step: int, benchmark: str) -> Path:
         """The samples of a cell, all of them."""
         return self.cell(step, benchmark) / "samples.jsonl"
+
+    def other_samples(self, step: int, benchmark: str) -> Path:
+        """Samples that were drawn for a cell and are not asked for now: of more problems, or other settings."""
+        return self.cell(step, benchmark) / "other_samples.jsonl"
 
     def generation(self, step: int, benchmark: str) -> Path:
         """Says what the samples are; written after them."""
@@ -148,7 +156,7 @@ class RunDirectory:
 
     def sample_logs(self, step: int) -> Path:
         """Folder in which the workers of a checkpoint log samples as they finish."""
-        return self.root / "evaluation" / f"step_{step:06d}" / "log"
+        return self.evaluated(step) / "log"
 
     @property
     def judgements(self) -> Path:

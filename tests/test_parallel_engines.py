@@ -34,7 +34,7 @@ def places(nodes: int, on_node: int, gpus: int) -> list[parallel.Place | None]:
     """What every task of a job does, by rank."""
     hosts = [f"node{n}" for n in range(nodes)]
     tasks = [
-        Task("7_1", rank, nodes * on_node, rank % on_node, on_node, hosts[0] if nodes > 1 else None)
+        Task("7_1", "start", rank, nodes * on_node, rank % on_node, on_node, tuple(hosts))
         for rank in range(nodes * on_node)
     ]
     return [parallel.place(task, gpus, hosts, 20000) for task in tasks]
@@ -231,7 +231,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> list[parallel.Place]:
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     free = parallel._free_port()
-    tasks = [Task("7", rank, 2, 0, 1, "127.0.0.1") for rank in range(2)]
+    tasks = [Task("7", "start", rank, 2, 0, 1, ()) for rank in range(2)]
     found = [parallel.place(task, 2, ["127.0.0.1"] * 2, free) for task in tasks]
     return [place for place in found if place is not None]
 
@@ -320,7 +320,7 @@ def lead(place, folders):
 
 if __name__ == "__main__":
     rank, nodes, on_node, port = map(int, sys.argv[1:5])
-    task = Task("7", rank, nodes * on_node, rank % on_node, on_node, None)
+    task = Task("7", "start", rank, nodes * on_node, rank % on_node, on_node, ())
     place = parallel.place(task, nodes * on_node, ["127.0.0.1"] * nodes, port)
     if place is not None and place.leads:
         lead(place, sys.argv[5:])

@@ -165,13 +165,13 @@ def _bubblewrap(way: Way, limits: Limits) -> list[str]:
     capabilities = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     words = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     words += capabilities if way.own_user else ["--unshare-user"]
+    words += [*_folder_options(limits.file_bytes), "--tmpfs", "/tmp"]  # first: an environment may lie in it
     for folder in sorted({parent for path in runtime() for parent in map(str, Path(path).parents)} - {"/"}):
         words += ["--dir", folder]  # else it is as closed as the one outside, perhaps to the own user
     for path in runtime():
         words += ["--ro-bind", path, path]
     words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    for path in ("/tmp", "/dev/shm"):
-        words += [*_folder_options(limits.file_bytes), "--tmpfs", path]
+    words += [*_folder_options(limits.file_bytes), "--tmpfs", "/dev/shm"]
     return [*words, "--remount-ro", "/", "--chdir", "/tmp", "--"]
 
 

@@ -65,6 +65,7 @@ def _make_root(paths: list[str], file_bytes: int) -> None:
     os.mkdir("/tmp/old")
     _check(_c.syscall(_PIVOT_ROOT[os.uname().machine], b"/tmp", b"/tmp/old"), "pivot_root")
     os.chdir("/")
+    _make_folder("/tmp", file_bytes)  # first: an environment may lie in it
     for path in paths:
         _bind(path)
         flags = sum(mount for seen, mount in _KEPT.items() if os.statvfs(path).f_flag & seen)
@@ -74,15 +75,18 @@ def _make_root(paths: list[str], file_bytes: int) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         os.symlink(f"/proc/self/fd/{number}", f"/dev/{name}")
     os.symlink("/proc/self/fd", "/dev/fd")
-    for path in ("/tmp", "/dev/shm"):
-        os.makedirs(path, exist_ok=True)
-        _mount("tmpfs", path, "tmpfs", _NO_SET_UID | _NO_DEVICES, f"mode=1777,size={file_bytes}")
+    _make_folder("/dev/shm", file_bytes)
     os.mkdir("/proc")
     _mount("proc", "/proc", "proc", _NO_SET_UID | _NO_DEVICES)
     _check(_c.umount2(b"/old", _DETACH), "umount2")
     os.rmdir("/old")
     _mount("none", "/", "", _REMOUNT | _BIND | _READ_ONLY | _NO_SET_UID | _NO_DEVICES)
     os.chdir("/tmp")
+
+
+def _make_folder(path: str, file_bytes: int) -> None:
+    os.makedirs(path, exist_ok=True)
+    _mount("tmpfs", path, "tmpfs", _NO_SET_UID | _NO_DEVICES, f"mode=1777,size={file_bytes}")
 
 
 def _bind(path: str) -> None:

@@ -1,4 +1,4 @@
-"""The benchmarks of training at toy size: every side runs, and all of them on the same tokens. No test of speed."""
+"""The benchmarks at toy size: every side of training runs on the same tokens, and so on. No test of speed."""
 
 from __future__ import annotations
 
@@ -82,3 +82,12 @@ def test_evaluation_at_toy_size(script: str, tmp_path: Path) -> None:
         assert 0 < one["share"] < 1 and one["tokens"] <= 3 * 4 * 4
     if script == "bench_evaluation":
         assert [row["workers"] for row in found["replay"]] == [8] * 5 + [32] * 5 + [128] * 10
+
+
+def test_scoring_at_toy_size(tmp_path: Path) -> None:
+    problems = ROOT / "recipes" / "stand_ins" / "math500.jsonl"
+    rows = [json.loads(line) for line in problems.read_text().splitlines()]
+    more = [{**row, "unique_id": f"{row['unique_id']}/{number}"} for number in range(3) for row in rows]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    run("bench_scoring", "--toy", "--data", tmp_path / "problems.jsonl", "--out", tmp_path / "out.json")
+    assert (tmp_path / "out.json").stat().st_size > 100

@@ -78,7 +78,7 @@ def measure(data: Path, problems: int | None, characters: int) -> dict[str, Any]
         "processes": pool.processes,
         "responses": len(tasks),
         "mean_characters": sum(len(task.text) for task in tasks) / len(tasks),
-        "timeouts": pool.timeouts,
+        "failures": len(pool.failures),
         "right": {name: sum(one.values[name]["accuracy"] for one in scores) / len(scores) for name in PROTOCOLS},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def gather_cell(run: RunDirectory, step: int, task: Task, requests: Requests, wo
     Raises:
         UserError: samples are missing, or none is a response.
     """
-    samples = _samples(run, step, task, requests)
+    rows = list(drawn(run, step, task.benchmark, Sample))
+    samples = _samples(step, task, requests, rows)
     if all(sample.finish_reason == "no_room" for sample in samples):
         context = min(requests.context, task.sampling.context or requests.context)
         raise UserError(
@@ -74,7 +75,7 @@ def gather_cell(run: RunDirectory, step: int, task: Task, requests: Requests, wo
             "for the model's own context."
         )
     made_by = _provenance(run, step, task, samples, workers)
-    _keep_others(run, step, task.benchmark, samples)
+    _keep_others(run, step, task.benchmark, samples, rows)
     write_json_lines(run.samples(step, task.benchmark), samples)
     write_json(
         run.generation(step, task.benchmark),
@@ -92,30 +93,38 @@ def remove_logs(run: RunDirectory, step: int, settings: dict[str, dict[str, Any]
     """Remove the logs of a checkpoint once all its cells are gathered; `settings`: those of each benchmark."""
     if all(is_generated(run, Cell(step, benchmark), wanted) for benchmark, wanted in settings.items()):
         for benchmark in {row.benchmark for row in read_logs(run, step, Drawn)} - set(settings):
-            _keep_others(run, step, benchmark, list(read_log(run.samples(step, benchmark), Sample)))
+            gathered = list(read_log(run.samples(step, benchmark), Sample))
+            _keep_others(run, step, benchmark, gathered, drawn(run, step, benchmark, Sample))
         shutil.rmtree(run.sample_logs(step), ignore_errors=True)
 
 
-def drawn(run: RunDirectory, step: int, benchmark: str, shape: type[Row]) -> Iterator[Row]:
-    """All that was ever drawn for a cell: what was gathered, what was not asked for then, what is logged."""
+def gathered_before(run: RunDirectory, step: int, benchmark: str, shape: type[Row]) -> Iterator[Row]:
+    """What was drawn for a cell and gathered: what was asked for then, and what was not."""
     yield from read_log(run.samples(step, benchmark), shape)
     yield from read_log(run.other_samples(step, benchmark), shape)
+
+
+def drawn(run: RunDirectory, step: int, benchmark: str, shape: type[Row]) -> Iterator[Row]:
+    """All that was ever drawn for a cell: what was gathered before, and what is logged."""
+    yield from gathered_before(run, step, benchmark, shape)
     yield from (row for row in read_logs(run, step, shape) if row.benchmark == benchmark)
 
 
-def _keep_others(run: RunDirectory, step: int, benchmark: str, gathered: Sequence[Sample]) -> None:
-    """Keep what was drawn for a cell and is not among `gathered`: another launch may ask for it again."""
+def _keep_others(
+    run: RunDirectory, step: int, benchmark: str, gathered: Sequence[Sample], rows: Iterable[Sample]
+) -> None:
+    """Keep those of `rows`, all that was drawn, that are not `gathered`: another launch may ask for them again."""
     taken = {(sample.item, sample.sample, sample.request) for sample in gathered}
-    others = {(sample.item, sample.sample, sample.request): sample for sample in drawn(run, step, benchmark, Sample)}
+    others = {(sample.item, sample.sample, sample.request): sample for sample in rows}
     kept = [sample for key, sample in others.items() if key not in taken]
     if kept:
         write_json_lines(run.other_samples(step, benchmark), kept)
 
 
-def _samples(run: RunDirectory, step: int, task: Task, requests: Requests) -> list[Sample]:
-    """One sample for every (item, sample), in this order; the first where there are several."""
+def _samples(step: int, task: Task, requests: Requests, rows: Iterable[Sample]) -> list[Sample]:
+    """One of `rows` for every (item, sample), in this order; the first where there are several."""
     found: dict[Key, Sample] = {}
-    for sample in drawn(run, step, task.benchmark, Sample):
+    for sample in rows:
         key = (sample.benchmark, sample.item, sample.sample)
         if key not in found and requests.is_of(sample):
             found[key] = sample

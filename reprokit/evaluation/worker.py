@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,8 +67,9 @@ def generate(
     dtype, context = _dtype(run, recipe), recipe.evaluation.max_model_length
     worker = _Worker(run, recipe, share, job, Engine(run.tokenizer, dtype, context, longest_sequence, followers))
     drawn: dict[int, Requests] = {}
+    problems: dict[str, list[Problem]] = {}
     for step in sorted({cell.step for cell in cells}):
-        tasks = _missing_tasks(run, recipe, [cell for cell in cells if cell.step == step])
+        tasks = _missing_tasks(run, recipe, [cell for cell in cells if cell.step == step], problems)
         if tasks:
             drawn[step] = worker.draw(step, tasks, progress if share.rank == 0 else None)
     if share.rank == 0:
@@ -82,15 +84,20 @@ def _dtype(run: RunDirectory, recipe: Recipe) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
 
 
-def _missing_tasks(run: RunDirectory, recipe: Recipe, cells: Sequence[Cell]) -> list[Task]:
+def _missing_tasks(
+    run: RunDirectory, recipe: Recipe, cells: Sequence[Cell], problems: dict[str, list[Problem]]
+) -> list[Task]:
+    """`problems` has those of the benchmarks that were read before: files of them can be large."""
     tasks = []
     for cell in cells:
         if items_digest(run, cell.benchmark) is None:
             raise UserError(f"the problems of {cell.benchmark} are not prepared: launch with the stage prepare")
-        items = list(read_json_lines(run.items(cell.benchmark), Problem))
-        task = Task(cell.benchmark, items, sampling(recipe.evaluation, cell.benchmark))
-        if not is_generated(run, cell, task.settings):
-            tasks.append(task)
+        asked = sampling(recipe.evaluation, cell.benchmark)
+        if is_generated(run, cell, msgspec.to_builtins(asked)):
+            continue
+        if cell.benchmark not in problems:
+            problems[cell.benchmark] = list(read_json_lines(run.items(cell.benchmark), Problem))
+        tasks.append(Task(cell.benchmark, problems[cell.benchmark], asked))
     return tasks
 
 
@@ -224,7 +231,8 @@ class _Log:
 
 def _drawn(run: RunDirectory, step: int, requests: Requests) -> set[Key]:
     """Requests that need not be drawn again, whichever start of the workers drew them."""
-    found = (row for name in requests.tasks for row in gathering.drawn(run, step, name, Drawn))
+    gathered = (gathering.gathered_before(run, step, name, Drawn) for name in requests.tasks)
+    found = itertools.chain(*gathered, read_logs(run, step, Drawn))
     return {(row.benchmark, row.item, row.sample) for row in found if requests.is_of(row)}
 
 

@@ -43,6 +43,20 @@ def claim_device(local_rank: int, cores: int, gpus: int = 1) -> None:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
+def for_device() -> dict[str, Any]:
+    """What vLLM has to be told where there is no GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {}
+    # Its bf16 attention uses AMX where the CPU has it, but does not ask Linux for it: an illegal instruction.
+    if torch.cpu._is_amx_tile_supported():
+        torch.cpu._init_amx()
+    # Seeded requests crash vLLM on the CPU when a prompt is prefilled in pieces ("CPU Generator does not use offset");
+    # compiling graphs takes longer there than it saves.
+    return {"enforce_eager": True, "enable_chunked_prefill": False}
+
+
 class Engine:
     """One vLLM engine, which is fed while it runs; `load` changes its weights.
 
@@ -169,15 +183,7 @@ class Engine:
         from vllm import LLM
 
         self.close()
-        for_device: dict[str, Any] = {}
-        if not torch.cuda.is_available():
-            # Seeded requests crash vLLM on the CPU when a prompt is prefilled in pieces ("CPU Generator does not use
-            # offset"); compiling graphs takes longer there than it saves.
-            for_device = {"enforce_eager": True, "enable_chunked_prefill": False}
-            # Its bf16 attention uses AMX where the CPU has it, but does not ask Linux for it: an illegal instruction.
-            if torch.cpu._is_amx_tile_supported():
-                torch.cpu._init_amx()
-        options = {"model": str(weights), "disable_log_stats": True, **for_device, **self.options}
+        options = {"model": str(weights), "disable_log_stats": True, **for_device(), **self.options}
         self.llm = LLM(**self.followers.start(options))
         if self.followers.place.pipeline > 1 and not torch.cuda.is_available():
             warm_up_stages(self.llm)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from reprokit import benchmarks
 from reprokit.evaluation.judges import sources
 from reprokit.evaluation.judges.replies import describe
 from reprokit.evaluation.problems import current_source
-from reprokit.recipe.sampling import sampling
+from reprokit.recipe.sampling import settings
 from reprokit.recipe.schema import Recipe
 from reprokit.records.result import Cell, read_generation, read_result
 from reprokit.records.run_directory import RunDirectory
@@ -45,9 +43,10 @@ class Wanted:
 
 def wanted(run: RunDirectory, recipe: Recipe, benchmark: str) -> Wanted:
     """What the results of a benchmark have to be made with."""
-    settings = msgspec.to_builtins(sampling(recipe.evaluation, benchmark))
     source = current_source(run, recipe, benchmark)
-    return Wanted(settings, source.items if source else None, _judges(run, recipe, benchmark))
+    return Wanted(
+        settings(recipe.evaluation, benchmark), source.items if source else None, _judges(run, recipe, benchmark)
+    )
 
 
 def _judges(run: RunDirectory, recipe: Recipe, benchmark: str) -> dict[str, str] | None:

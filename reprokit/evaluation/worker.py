@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from reprokit.errors import UserError
 from reprokit.evaluation import gathering
 from reprokit.evaluation.engine import Engine, no_room
@@ -18,7 +16,7 @@ from reprokit.evaluation.parallel import Followers
 from reprokit.evaluation.requests import Key, Plan, Problem, Prompts, Requests, Task, agree, expected_tokens
 from reprokit.evaluation.share import Share
 from reprokit.evaluation.sharing import Claims, window
-from reprokit.recipe.sampling import sampling
+from reprokit.recipe.sampling import sampling, settings
 from reprokit.recipe.schema import Recipe, Source
 from reprokit.records import manifest
 from reprokit.records.files import read_json, read_json_lines
@@ -92,12 +90,11 @@ def _missing_tasks(
     for cell in cells:
         if items_digest(run, cell.benchmark) is None:
             raise UserError(f"the problems of {cell.benchmark} are not prepared: launch with the stage prepare")
-        asked = sampling(recipe.evaluation, cell.benchmark)
-        if is_generated(run, cell, msgspec.to_builtins(asked)):
+        if is_generated(run, cell, settings(recipe.evaluation, cell.benchmark)):
             continue
         if cell.benchmark not in problems:
             problems[cell.benchmark] = list(read_json_lines(run.items(cell.benchmark), Problem))
-        tasks.append(Task(cell.benchmark, problems[cell.benchmark], asked))
+        tasks.append(Task(cell.benchmark, problems[cell.benchmark], sampling(recipe.evaluation, cell.benchmark)))
     return tasks
 
 
@@ -159,10 +156,8 @@ class _Worker:
 
     def gather(self, drawn: dict[int, Requests]) -> None:
         """Wait for the other workers, and gather the samples of every checkpoint as soon as all have ended with it."""
-        settings = {
-            name: msgspec.to_builtins(sampling(self.recipe.evaluation, name))
-            for name in self.recipe.evaluation.benchmarks
-        }
+        evaluation = self.recipe.evaluation
+        wanted = {name: settings(evaluation, name) for name in evaluation.benchmarks}
         problems = []
         for step, requests in drawn.items():
             self._wait_for_all(step, list(drawn))
@@ -171,7 +166,7 @@ class _Worker:
                     gathering.gather_cell(self.run, step, task, requests, self.share.world_size)
                 except UserError as error:  # the other cells are gathered all the same
                     problems.append(str(error))
-            gathering.remove_logs(self.run, step, settings)
+            gathering.remove_logs(self.run, step, wanted)
         if problems:
             raise UserError("\n".join(problems))
 

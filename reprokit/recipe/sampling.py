@@ -63,6 +63,11 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     skip_special_tokens: bool = False
 
 
+def settings(evaluation: EvaluationSection, benchmark: str) -> dict[str, Any]:
+    """`sampling` as plain data, as it stands in files."""
+    return dict(msgspec.to_builtins(sampling(evaluation, benchmark)))
+
+
 def sampling(evaluation: EvaluationSection, benchmark: str) -> Sampling:
     """Settings of `benchmark`: its own where given, else those of `evaluation`, else the official code's."""
     own = evaluation.benchmarks[benchmark]

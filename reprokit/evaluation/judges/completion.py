@@ -9,6 +9,7 @@ from typing import Any
 
 from reprokit.benchmarks.interface import Question
 from reprokit.errors import UserError
+from reprokit.evaluation.engine import for_device
 from reprokit.evaluation.judges.asking import cut
 from reprokit.evaluation.judges.replies import Judgement, question_digest
 
@@ -32,13 +33,10 @@ class CompletionJudge:
         from vllm import LLM
 
         self.folder, self.chat, self.max_tokens = folder, chat, max_tokens
-        device: dict[str, Any] = (
-            {"dtype": "bfloat16"}
-            if torch.cuda.is_available()
-            else {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
-        )
+        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
         # -1: the model's own context, or as much of it as the memory holds.
-        self.llm: Any = LLM(model=str(folder), max_model_len=-1, disable_log_stats=True, **device)
+        options: dict[str, Any] = {"max_model_len": -1, "dtype": dtype, "disable_log_stats": True, **for_device()}
+        self.llm: Any = LLM(model=str(folder), **options)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.context: int = self.llm.llm_engine.model_config.max_model_len
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from reprokit import benchmarks
 from reprokit.benchmarks.interface import Item, Question, Response
 from reprokit.errors import UserError
@@ -17,7 +15,7 @@ from reprokit.evaluation.judges.replies import Replies, ReplyLog, judges_for, qu
 from reprokit.evaluation.share import Share
 from reprokit.recipe import evaluated_steps
 from reprokit.recipe.judges import JUDGES, JudgeKind
-from reprokit.recipe.sampling import sampling
+from reprokit.recipe.sampling import settings
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import read_json_lines
 from reprokit.records.progress import ProgressBar
@@ -63,9 +61,9 @@ def gather(run: RunDirectory, recipe: Recipe) -> dict[str, dict[str, Question]]:
         if not prompts:
             continue
         items = {item.id: item for item in read_json_lines(run.items(name), Item)}
-        settings = msgspec.to_builtins(sampling(recipe.evaluation, name))
+        asked = settings(recipe.evaluation, name)
         for step in evaluated_steps(recipe):
-            if is_generated(run, Cell(step, name), settings):
+            if is_generated(run, Cell(step, name), asked):
                 for question in _questions(run, step, name, items, prompts):
                     found[question.judge][question_digest(question)] = question
     return found

@@ -107,27 +107,38 @@ def complete_tokenizer(run: RunDirectory) -> None:
 
 
 def random_model(model: ModelSection, precision: Precision, tokenizer: Any) -> Any:
-    """A model with random weights after the recipe's `model.config`; vocabulary and EOS are the tokenizer's.
+    """A model with random weights after the recipe's `model.config`; see `random_weights`."""
+    return random_weights("model.config", model.config or {}, tokenizer, precision, model.seed)
+
+
+def random_weights(
+    key: str, config: dict[str, Any], tokenizer: Any, precision: Precision, seed: int, classifier: bool = False
+) -> Any:
+    """A causal model, or a classifier with one label, with random weights; vocabulary and EOS are the tokenizer's.
+
+    Args:
+        key: of the recipe, for the message.
 
     Raises:
         UserError: transformers does not take the configuration.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     fields = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        **(model.config or {}),
+        **({"num_labels": 1} if classifier else {}),
+        **config,
     }
-    torch.manual_seed(model.seed)
+    torch.manual_seed(seed)
     try:
-        config = AutoConfig.for_model(**fields)
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, precision.dtype))
+        kind: Any = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+        return kind.from_config(AutoConfig.for_model(**fields), dtype=getattr(torch, precision.dtype))
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"model.config={model.config} is not a model that transformers can make: {error}") from error
+        raise UserError(f"{key}={config} is not a model that transformers can make: {error}") from error
 
 
 def local_weights(model: ModelSection) -> Path | None:

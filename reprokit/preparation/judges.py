@@ -13,9 +13,9 @@ from reprokit.data.tokenizer import CHAT_TEMPLATE
 from reprokit.errors import UserError
 from reprokit.evaluation.judges import sources
 from reprokit.evaluation.judges.sources import Source
-from reprokit.preparation.base_model import WEIGHT_FILES, fetch_model
+from reprokit.preparation.base_model import WEIGHT_FILES, fetch_model, random_weights
 from reprokit.recipe.judges import JUDGES, JudgeKind
-from reprokit.recipe.schema import JudgeSection, Recipe
+from reprokit.recipe.schema import JudgeSection, Precision, Recipe
 from reprokit.records.files import read_json, write_json
 from reprokit.records.run_directory import RunDirectory
 
@@ -142,28 +142,13 @@ def _make(run: RunDirectory, key: str, config: dict[str, Any], folder: Path) -> 
     Raises:
         UserError: transformers does not take the configuration.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
     tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
+    seed = zlib.crc32(key.encode())  # judges of one config differ
     reward = JUDGES[key].kind is JudgeKind.reward
-    fields: dict[str, Any] = {
-        "vocab_size": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        **({"num_labels": 1} if reward else {}),
-        **config,
-    }
-    torch.manual_seed(zlib.crc32(key.encode()))  # judges of one config differ
-    try:
-        kind: Any = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
-        model = kind.from_config(AutoConfig.for_model(**fields), dtype=torch.float32)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"evaluation.judges.{key}.config={config} is not a model that transformers can make: {error}"
-        ) from error
+    model = random_weights(f"evaluation.judges.{key}.config", config, tokenizer, Precision.fp32, seed, reward)
     aside = folder.with_name(".model.partial")
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(aside)

@@ -74,9 +74,10 @@ def set_items(run: RunDirectory, benchmark: str, contents: Sequence[str]) -> Non
     write_json(run.items_source(benchmark), {"items": sha256_of_file(run.items(benchmark))})
 
 
-# One worker as a job calls it; with TRACE it writes (requests in flight, whether all chunks are claimed) of every step.
+# One worker as a job calls it; with TRACE it writes (requests in flight, whether all chunks are claimed) of every step,
+# and takes no step before all workers are up: so little work would be done by whichever is first.
 WORKER = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 from reprokit.evaluation import engine, worker
 from reprokit.evaluation.share import Share
@@ -90,6 +91,10 @@ cells = [Cell(int(step), name) for step, _, name in (cell.partition(":") for cel
 share = Share(int(rank), int(world_size))
 trace, exhausted = [], [False]
 def traced_step(self, original=engine.Engine.step):
+    if not trace:
+        Path(os.environ["TRACE"] + ".up." + rank).touch()
+        while not all(Path(f"{os.environ['TRACE']}.up.{each}").exists() for each in range(share.world_size)):
+            time.sleep(0.01)
     trace.append((self.in_flight, exhausted[0]))
     return original(self)
 def traced_next(self, original=worker.Claims.next):

@@ -47,6 +47,9 @@ class ClusterProfile:
     setup: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)  # of this command and of the jobs
     gpu_memory_gb: Optional[float] = None  # of one GPU; None: no GPUs, computing is done by the CPU
+    gpu: Optional[str] = None  # kind of GPU, for its peak rates: A100, H100, H200 ...
+    training_mfu: Optional[float] = None  # measured model FLOPs utilisation of training, 0..1; default: stated by the plan
+    decoding_mbu: Optional[float] = None  # measured memory bandwidth utilisation of generation, 0..1; default: as above
     max_parallel: int = 64  # array elements at a time
     checkpoints_per_element: int = 1  # of the evaluation array; more share one engine start
     train: Resources = field(default_factory=Resources)

@@ -73,8 +73,10 @@ class DataSection:
     sha256: Optional[str] = None  # of the file
     generator: Optional[str] = None  # procedural rows, made by this kit
     rows: Optional[int] = None  # number of rows: required with generator, checked otherwise
+    subset: Optional[int] = None  # train on so many of the rows, drawn at random with `seed`, in the order of the file
     max_length: int = 20000  # tokens of prompt + response; longer rows are cut on the right
-    seed: int = 0  # of the generator
+    mean_length: Optional[int] = None  # tokens of a row, for planning before the rows are there
+    seed: int = 0  # of the generator and of the subset
 
 
 @dataclass
@@ -121,6 +123,15 @@ class BenchmarkSection:
 
 
 @dataclass
+class PublishedSection:
+    """Trained checkpoints that the authors released, in folders `stepN`: at most one of `path`, `hub_id`."""
+
+    path: Optional[str] = None  # folder with the folders stepN
+    hub_id: Optional[str] = None
+    revision: Optional[str] = None  # commit of hub_id
+
+
+@dataclass
 class JudgeSection:
     """One judge model: at most one of `path`, `hub_id`, `endpoint`, `config`; default: see `reprokit.recipe.judges`."""
 
@@ -143,6 +154,7 @@ class EvaluationSection:
     max_tokens: Optional[int] = None  # of the response
     max_model_length: Optional[int] = None  # prompt + response; default: the model's own context length
     seed: int = 1234
+    steps: Optional[list[int]] = None  # which checkpoints are evaluated, 0 for the base; default: all
     benchmarks: dict[str, BenchmarkSection] = MISSING  # name: false takes one back that was included
     judges: dict[str, JudgeSection] = field(default_factory=dict)  # where they are not the default ones
 
@@ -150,10 +162,12 @@ class EvaluationSection:
 class Source(Enum):
     """Where the checkpoints of a run come from.
 
-    training: the run trains them. model: the model itself is all there is; `data` and `training` are not used.
+    training: the run trains them. published: they are those of `published`, trained as `data` and `training` say.
+    model: the model itself is all there is; `data` and `training` are not used.
     """
 
     training = "training"
+    published = "published"
     model = "model"
 
 
@@ -166,4 +180,5 @@ class Recipe:
     data: DataSection = field(default_factory=DataSection)
     training: TrainingSection = field(default_factory=TrainingSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    published: PublishedSection = field(default_factory=PublishedSection)
     source: Source = Source.training

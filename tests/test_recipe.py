@@ -69,11 +69,14 @@ def problems_of(name: str, folder: Path, overrides: tuple[str, ...] = ()) -> lis
 
 def test_every_recipe_of_the_kit_loads() -> None:
     names = recipe_names()
-    assert len(names) == 3
-    assert names == sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.glob("*.yaml"))
+    folders = (RECIPES, RECIPES / "paper", RECIPES / "one_gpu")
+    files = sorted(
+        str(path.relative_to(RECIPES).with_suffix("")) for folder in folders for path in folder.glob("*.yaml")
+    )
+    assert names == files and {"mini", "mini_ten", "qwen_long_cot"} < set(names)
     for name in names:
-        text = (RECIPES / f"{name}.yaml").read_text()
-        assert f"#   python -m reprokit.launch recipe={name}\n" in text
+        above = (RECIPES / f"{name}.yaml").read_text().split("\ninclude:")[0]
+        assert above.startswith("# ") and f"#   python -m reprokit.launch recipe={name}\n" in above + "\n", name
         recipe = load(name).recipe
         assert total_steps(recipe) == recipe.training.checkpoint_steps[-1]
 
@@ -151,9 +154,9 @@ def test_recipes_in_subfolders(folder: Path) -> None:
 
 def test_unknown_name_lists_the_recipes(folder: Path) -> None:
     (problem,) = problems_of("qwen_lon_cot", folder)
-    assert "good, mini, mini_ten, qwen_long_cot" in problem
+    assert "good, mini, mini_ten, " in problem and ", qwen_long_cot" in problem
     assert "did you mean recipe=qwen_long_cot?" in problem
-    assert "paper" not in problem  # a fragment is no recipe
+    assert "training/paper" not in problem  # a fragment is no recipe
     assert str(folder / "qwen_lon_cot.yaml") in problem
     assert problems_of("", folder) and problems_of("no/such/file.yaml", folder) and problems_of("a\0b", folder)
 

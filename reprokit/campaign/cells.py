@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reprokit.evaluation.wanted import wanted
 from reprokit.recipe import evaluated_steps
-from reprokit.recipe.schema import Recipe
+from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
 from reprokit.records.sample_log import is_generated
@@ -37,8 +37,11 @@ def ungenerated_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
 def lost_cells(run: RunDirectory, recipe: Recipe, trained: float = math.inf) -> list[Cell]:
     """Cells that cannot be generated any more: their checkpoint is not there or not complete, nor will it be.
 
-    `trained`: the step up to which no training will save checkpoints; the base can always be had again.
+    `trained`: the step up to which no training will save checkpoints; the base and what others have published can
+    always be had again.
     """
+    if recipe.source is Source.published:
+        return []
     missing = [cell for cell in ungenerated_cells(run, recipe) if 0 < cell.step <= trained]
     gone = {step for step in {cell.step for cell in missing} if run.manifest(step) is None}
     return [cell for cell in missing if cell.step in gone]

@@ -7,8 +7,8 @@ from typing import Any
 
 from reprokit.campaign.cells import all_cells, missing_cells
 from reprokit.errors import UserError
-from reprokit.recipe import evaluated_steps
-from reprokit.recipe.schema import Recipe
+from reprokit.recipe.derived import all_steps
+from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.files import read_json
 from reprokit.records.record import MissingCell, Record, Results, read_results
 from reprokit.records.result import Cell, CellResult, MetricResult, read_result
@@ -18,7 +18,7 @@ from reprokit.records.run_directory import RunDirectory
 def collect(run: RunDirectory, recipe: Recipe) -> Results:
     """Records of every finished cell; cells that are missing are listed, never left out in silence.
 
-    Benchmarks that the recipe does not ask for now, and has results of, are there too. A damaged result file counts as
+    Steps and benchmarks that the recipe does not ask for now, and has results of, are there too. A damaged result file counts as
     missing.
     """
     missing = missing_cells(run, recipe)
@@ -31,6 +31,8 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
             records += [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
     if run.provenance.exists():
         provenance["training"] = read_json(run.provenance, dict[str, Any])
+    if recipe.source is Source.published:
+        provenance["published"] = {"hub_id": recipe.published.hub_id, "revision": recipe.published.revision}
     return Results(
         run=recipe.name,
         records=records,
@@ -40,12 +42,13 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
 
 
 def _others(run: RunDirectory, recipe: Recipe) -> list[Cell]:
-    """Cells with a result, of benchmarks that the recipe does not name."""
+    """Cells with a result, of steps or benchmarks that the recipe does not ask for now."""
+    asked = set(all_cells(recipe))
     paths = (
-        (step, path) for step in evaluated_steps(recipe) for path in sorted(run.evaluated(step).glob("*/result.json"))
+        (step, path) for step in all_steps(recipe) for path in sorted(run.evaluated(step).glob("*/result.json"))
     )
     cells = (Cell(step, path.parent.name) for step, path in paths)
-    return [cell for cell in cells if cell.benchmark not in recipe.evaluation.benchmarks]
+    return [cell for cell in cells if cell not in asked]
 
 
 def keep_fuller(path: Path, gathered: Results) -> None:
@@ -104,5 +107,6 @@ def _record(recipe: Recipe, result: CellResult, metric: MetricResult, provenance
         truncated_fraction=result.truncated_fraction,
         no_answer_fraction=result.no_answer_fraction[metric.protocol],
         origin="measured",
+        checkpoints=recipe.source.value,
         provenance=provenance,
     )

@@ -15,6 +15,7 @@ from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
 from reprokit.errors import UserError
 from reprokit.evaluation.judges import sources
+from reprokit.recipe import evaluated_steps
 from reprokit.recipe.judges import judges_of
 from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.files import DamagedFileError
@@ -70,7 +71,8 @@ def plan(
     to_train = "train" in stages and recipe.source is Source.training and not run.training_complete.exists()
     trained = run.resume_step() if to_train else math.inf
     cells = _cells_to_generate(run, recipe, trained) if "evaluate" in stages else []
-    is_prepared = run.is_prepared(recipe.evaluation.benchmarks, recipe.source is Source.training)
+    given = {0, *evaluated_steps(recipe)} if recipe.source is Source.published else {0}
+    is_prepared = run.is_prepared(recipe.evaluation.benchmarks, recipe.source is Source.training, given)
     is_prepared = is_prepared and sources.is_prepared(run, recipe)
     if (to_train or cells) and "prepare" not in stages and not is_prepared:
         raise UserError(f"run {recipe.name} is not prepared yet: add prepare to stages={','.join(stages)}")

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from reprokit.campaign import needs, report
 from reprokit.campaign.cells import lost_cells
+from reprokit.campaign.cost import Cost, cost
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.monitor import Monitor
 from reprokit.campaign.run_folder import (
@@ -55,6 +56,10 @@ class Campaign:
         current = self.figures_current(self.workspace.results / f"{recipe.name}.json", self.workspace.figures)
         return plan(self.workspace, recipe, self.profile, self.stages, self.functions, current)
 
+    def cost(self) -> Cost:
+        """What the missing jobs are expected to cost."""
+        return cost(self.loaded.recipe, self.profile, self.run, self.workspace.results, self.stages)
+
 
 def dry_run(campaign: Campaign, console: Console) -> None:
     """Print the job graph, resources and batch scripts; writes and submits nothing.
@@ -62,7 +67,7 @@ def dry_run(campaign: Campaign, console: Console) -> None:
     Raises:
         UserError: as `launch`, for what can be told without asking Slurm.
     """
-    jobs = _checked_jobs(campaign)
+    jobs = checked_jobs(campaign)
     _print_plan(campaign, jobs, console)
     report.print_scripts(jobs, campaign.profile, campaign.run.logs, console)
 
@@ -74,18 +79,18 @@ def launch(campaign: Campaign, console: Console) -> None:
         UserError: the machine or cluster does not fit, the run folder belongs to another recipe, another launch is
             at work, a job failed, or Slurm refused one or does not answer.
     """
-    jobs = _checked_jobs(campaign)
+    jobs = checked_jobs(campaign)
     _check_scheduler(campaign)
     _check_keys(campaign, jobs)
     campaign.run.root.mkdir(parents=True, exist_ok=True)
-    with _locked(campaign.run):
+    with locked(campaign.run):
         if campaign.run.training_complete.exists():
             interrupted.remove_needless(campaign.run)
         jobs = campaign.missing_jobs()
         if not jobs:
             report.print_nothing_to_do(campaign.workspace, campaign.run, campaign.loaded.recipe, console)
             return
-        if running := _active_jobs(campaign.run):
+        if running := active_jobs(campaign.run):
             report.print_running(campaign.run, running, console)
             return
         discard_other_preparation(campaign.run, campaign.loaded.recipe)
@@ -101,7 +106,7 @@ def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
     logs = run.logs / time.strftime("%Y%m%d-%H%M%S")  # ids of jobs and processes come again: never share a folder
     on_slurm = campaign.profile.scheduler is Scheduler.slurm
     here = [job for job in jobs if job.name == "prepare" or not on_slurm]
-    _run_here(here, run, logs, console)
+    run_here(here, run, logs, console)
     if not on_slurm:
         report.print_finished(campaign.workspace, run, campaign.loaded.recipe, console)
         return
@@ -114,7 +119,7 @@ def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
     report.print_submitted(logs, ids, campaign.profile, console)
 
 
-def _run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Console) -> None:
+def run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Console) -> None:
     """Run jobs one after the other; those that need a failed one are left out.
 
     Raises:
@@ -138,7 +143,7 @@ def _run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Conso
 
 def _print_plan(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
     recipe = campaign.loaded.recipe
-    report.print_plan(recipe, jobs, campaign.cluster, campaign.profile, console)
+    report.print_plan(recipe, jobs, campaign.cost(), campaign.cluster, campaign.profile, console)
     if _trains(jobs) and campaign.run.has_trained():
         report.print_interrupted(campaign.run, console)
         report.print_lost(lost_cells(campaign.run, recipe, campaign.run.resume_step()), console)
@@ -150,7 +155,7 @@ def _trains(jobs: Sequence[Job]) -> bool:
     return any(job.name == "train" for job in jobs)
 
 
-def _checked_jobs(campaign: Campaign) -> list[Job]:
+def checked_jobs(campaign: Campaign) -> list[Job]:
     """The missing jobs.
 
     Raises:
@@ -222,7 +227,7 @@ def _what_works_here(campaign: Campaign) -> str:
     )
 
 
-def _active_jobs(run: RunDirectory) -> dict[str, str]:
+def active_jobs(run: RunDirectory) -> dict[str, str]:
     """Jobs of an earlier launch that wait or run: stage and id -> Slurm state.
 
     Raises:
@@ -242,7 +247,7 @@ def _active_jobs(run: RunDirectory) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(run: RunDirectory) -> Iterator[None]:
+def locked(run: RunDirectory) -> Iterator[None]:
     """Keep a second launch of the same run out; the lock goes with the process, however that ends."""
     with run.lock.open("a+") as stream:
         try:

@@ -11,6 +11,7 @@ from reprokit.errors import UserError
 from reprokit.preparation.base_model import complete_tokenizer, local_weights, prepare_base, prepare_tokenizer
 from reprokit.preparation.benchmark_items import prepare_items
 from reprokit.preparation.judges import prepare_judges
+from reprokit.preparation.published import prepare_published
 from reprokit.preparation.training_data import open_source, prepare_tokens
 from reprokit.recipe.architecture import from_config
 from reprokit.recipe.schema import Recipe, Source
@@ -25,7 +26,7 @@ def prepare(run: RunDirectory, recipe: Recipe, progress: Path) -> None:
         UserError: a model, data set or template cannot be fetched or does not fit the recipe.
     """
     trains = recipe.source is Source.training
-    with ProgressBar(total=5, desc="prepare", unit="part", path=progress) as bar:
+    with ProgressBar(total=6, desc="prepare", unit="part", path=progress) as bar:
         weights = local_weights(recipe.model)
         source = open_source(recipe.data) if trains else None
         bar.update()
@@ -36,6 +37,9 @@ def prepare(run: RunDirectory, recipe: Recipe, progress: Path) -> None:
         complete_tokenizer(run)
         if trains:
             check_vocabulary(run)
+        bar.update()
+        if recipe.source is Source.published:
+            prepare_published(run, recipe)
         bar.update()
         prepare_items(run, recipe)
         bar.update()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,27 +27,32 @@ from reprokit.records.run_directory import RunDirectory
 class DataSource:
     """Rows that are read when asked for, and where they are from.
 
-    `digest` is the sha256 of the file, or of the rows of a generator; `facts` are for `source.json`; `file` is None for
-    a generator.
+    `digest` (a sha256) stands for the rows: that of the file, or of the file and the places of a subset, or of the rows
+    of a generator. `facts` are for `source.json`; `origin`, for messages, is the file and None for a generator.
     """
 
     digest: str
     facts: dict[str, Any]
     rows: Callable[[], Iterable[Row]] = field(repr=False)
-    file: Path | None = None
+    origin: str | None = None
 
 
 def open_source(data: DataSection) -> DataSource:
     """The rows of `data`, fetched or found; a file is not parsed yet, but it is the one that is meant.
 
     Raises:
-        UserError: it cannot be fetched, is not the pinned file, or has another number of rows than the recipe says.
+        UserError: it cannot be fetched, is not the pinned file, has another number of rows than the recipe says, or
+            fewer than the subset.
     """
     facts: dict[str, Any] = {"name": data.name, "hub_id": data.hub_id, "revision": data.revision}
+    if data.subset is not None:
+        facts |= {"subset": data.subset, "seed": data.seed}
     if data.generator is not None:
         assert data.rows is not None
         rows = list(training_rows.from_generator(data.generator, data.rows, data.seed))
         facts |= {"generator": data.generator, "seed": data.seed, "rows": len(rows)}
+        if data.subset is not None:
+            rows = list(_at(rows, drawn(len(rows), data.subset, data.seed)))
         return DataSource(cache.digest_of_rows(rows), facts, lambda: rows)
     path = Path(data.path) if data.path is not None else fetch_data(data)
     count = training_rows.count(path)
@@ -56,9 +64,30 @@ def open_source(data: DataSection) -> DataSource:
         )
     if data.rows is not None and count != data.rows:
         raise UserError(f"{path} has {count} rows, but the recipe says data.rows={data.rows}")
-    return DataSource(
-        digest, {**facts, "sha256": digest, "rows": count}, partial(training_rows.from_file, path), file=path
-    )
+    facts |= {"sha256": digest, "rows": count}
+    if data.subset is None:
+        return DataSource(digest, facts, partial(training_rows.from_file, path), str(path))
+    places = drawn(count, data.subset, data.seed)
+    digest = hashlib.sha256(json.dumps([digest, places]).encode()).hexdigest()
+    origin = f"{path}, the {data.subset} rows drawn with data.seed={data.seed}"
+    return DataSource(digest, facts, lambda: _at(training_rows.from_file(path), places), origin)
+
+
+def drawn(rows: int, subset: int, seed: int) -> list[int]:
+    """Places (from 0, increasing) of `subset` of `rows` rows, drawn at random without repetition.
+
+    Raises:
+        UserError: there are fewer rows.
+    """
+    if subset > rows:
+        raise UserError(f"data.subset={subset}, but there are only {rows} rows: lower it, or leave it out to take all")
+    return sorted(random.Random(seed).sample(range(rows), subset))
+
+
+def _at(rows: Iterable[Row], places: Iterable[int]) -> Iterator[Row]:
+    """The rows at increasing `places`; all rows are read, so that faults of the others are found too."""
+    wanted = set(places)
+    return (row for place, row in enumerate(rows) if place in wanted)
 
 
 def prepare_tokens(
@@ -77,10 +106,9 @@ def prepare_tokens(
             chat_template=str(tokenizer.chat_template),
             max_length=max_length,
         )
-        origin = str(source.file) if source.file is not None else None
 
         def build(entry: Path) -> None:
-            tokens.build(source.rows(), tokenizer, max_length, entry, origin)
+            tokens.build(source.rows(), tokenizer, max_length, entry, source.origin)
 
         shared = run.root.parent / ".tokens"
         found = cache.provide(shared, inputs.key, run.data, build)

@@ -16,8 +16,14 @@ from omegaconf import MISSING
 from omegaconf.errors import MissingMandatoryValue
 
 from reprokit.recipe.architecture import SIZES, from_config, of_model
-from reprokit.recipe.checks_evaluation import check_benchmarks, check_judges, check_room
-from reprokit.recipe.derived import is_all_bf16, row_count, steps_of
+from reprokit.recipe.checks_evaluation import (
+    check_benchmarks,
+    check_evaluated_steps,
+    check_judges,
+    check_published,
+    check_room,
+)
+from reprokit.recipe.derived import available_rows, is_all_bf16, steps_of
 from reprokit.recipe.problems import Problem, closest, one_source
 from reprokit.recipe.registry import DATA_SUFFIXES, GENERATORS, SMALLEST_VOCABULARY
 from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, ModelSection, Recipe
@@ -49,6 +55,8 @@ RANGES = {
     "model.tokenizer_vocab_size": Range(SMALLEST_VOCABULARY),
     "model.seed": NOT_NEGATIVE,
     "data.rows": AT_LEAST_ONE,
+    "data.subset": AT_LEAST_ONE,
+    "data.mean_length": AT_LEAST_ONE,
     "data.max_length": Range(2),
     "data.seed": NOT_NEGATIVE,
     "training.learning_rate": Range(0, 1, open_low=True),
@@ -70,6 +78,7 @@ RANGES = {
     "evaluation.max_tokens": AT_LEAST_ONE,
     "evaluation.max_model_length": AT_LEAST_ONE,
     "evaluation.seed": NOT_NEGATIVE,
+    "evaluation.steps": NOT_NEGATIVE,
 }
 PENALTY = Range(-2, 2, open_high=False)
 BENCHMARK_RANGES = {
@@ -257,9 +266,18 @@ def check_step_list(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("training.checkpoint_steps", "not increasing", remedy, str(steps), valid)
 
 
-def check_total_steps(recipe: Recipe, rows: int | None) -> Iterator[Problem]:
+def check_subset(recipe: Recipe, rows: int | None) -> Iterator[Problem]:
+    """The subset against the rows that there are, where their number is known."""
+    subset = recipe.data.subset
+    if subset is not None and rows is not None and subset > rows >= 1:
+        remedy = f"write data.subset: {rows} or less, or leave it out to train on all rows"
+        yield Problem("data.subset", f"there are only {rows} rows", remedy, str(subset), f">= 1 and <= {rows}")
+
+
+def check_total_steps(recipe: Recipe, available: int | None) -> Iterator[Problem]:
     """The step list against the length of the training, where the number of rows is known."""
     training = recipe.training
+    rows = recipe.data.subset if recipe.data.subset is not None else available
     if rows is None or min(rows, training.global_batch_size, training.epochs) < 1:
         return
     if rows < training.global_batch_size:
@@ -321,7 +339,7 @@ def check_rows(recipe: Recipe) -> Iterator[Problem]:
     if data.path is None or not Path(data.path).is_file() or Path(data.path).suffix not in DATA_SUFFIXES:
         return
     try:
-        rows = row_count(recipe)
+        rows = available_rows(recipe)
     except ValueError as error:
         yield Problem("data.path", str(error), "make the file again", data.path, "a parquet file")
         return
@@ -341,12 +359,14 @@ def check_combinations(recipe: Recipe, looked: Mapping[str, list[Path]] | None) 
         check_sequence_parallel,
         check_step_list,
         check_benchmarks,
+        check_evaluated_steps,
         check_judges,
         check_room,
     ]
     if looked is not None:
         places = looked
-        checks += [lambda recipe: check_files(recipe, places), check_rows]
+        checks += [lambda recipe: check_files(recipe, places), check_rows, check_published]
+    checks.append(lambda recipe: check_subset(recipe, _known_rows(recipe, looked is not None)))
     checks.append(lambda recipe: check_total_steps(recipe, _known_rows(recipe, looked is not None)))
     problems: list[Problem] = []
     for check in checks:
@@ -358,9 +378,10 @@ def check_combinations(recipe: Recipe, looked: Mapping[str, list[Path]] | None) 
 
 
 def _known_rows(recipe: Recipe, files: bool) -> int | None:
+    """Rows to draw a subset of; None if their number is not known."""
     if not files:
         return recipe.data.rows
     try:
-        return row_count(recipe)
+        return available_rows(recipe)
     except ValueError:
         return None

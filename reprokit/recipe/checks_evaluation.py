@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from reprokit.recipe.derived import all_steps
 from reprokit.recipe.judges import JUDGES, Judge, JudgeKind
 from reprokit.recipe.problems import Problem, closest, one_source
-from reprokit.recipe.registry import benchmark_names
+from reprokit.recipe.registry import QUESTIONS, benchmark_names
 from reprokit.recipe.sampling import OFFICIAL
-from reprokit.recipe.schema import JudgeSection, Recipe
+from reprokit.recipe.schema import JudgeSection, Recipe, Source
 
 
 def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
@@ -19,7 +21,7 @@ def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
         yield Problem("evaluation.benchmarks", "no benchmarks", remedy, "{}", ", ".join(known))
     for name, section in recipe.evaluation.benchmarks.items():
         key = f"evaluation.benchmarks.{name}"
-        if name not in known:
+        if name not in (*known, QUESTIONS):
             guess = closest(name, known)
             remedy = f"did you mean {guess}?" if guess else "use one of the valid ones"
             yield Problem(key, "unknown benchmark", remedy, name, ", ".join(known))
@@ -31,6 +33,32 @@ def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
         elif section.path is not None and section.revision is not None:
             remedy = f"keep {key}.path or {key}.revision"
             yield Problem(f"{key}.revision", "only for data from the hub", remedy, section.revision)
+
+
+def check_evaluated_steps(recipe: Recipe) -> Iterator[Problem]:
+    wanted, there = recipe.evaluation.steps, all_steps(recipe)
+    if wanted is None:
+        return
+    valid = f"some of {', '.join(map(str, there))} (0 is the base)"
+    if not wanted:
+        yield Problem("evaluation.steps", "no steps", "leave it out to evaluate all of them", "[]", valid)
+    elif unknown := [step for step in wanted if step not in there]:
+        remedy = f"take {', '.join(map(str, unknown))} out, or add what is missing to training.checkpoint_steps"
+        yield Problem("evaluation.steps", "no checkpoint of these steps is saved", remedy, str(list(wanted)), valid)
+
+
+def check_published(recipe: Recipe) -> Iterator[Problem]:
+    published = recipe.published
+    sources = {"path": published.path, "hub_id": published.hub_id}
+    given = {name: value for name, value in sources.items() if value is not None}
+    if given or recipe.source is Source.published:
+        yield from one_source("published", given, sources)
+    if published.revision is not None and published.hub_id is None:
+        remedy = "give published.hub_id too, or remove it"
+        yield Problem("published.revision", "only beside published.hub_id", remedy, published.revision)
+    if recipe.source is Source.published and published.path is not None and not Path(published.path).is_dir():
+        remedy = "give the folder that holds the folders stepN"
+        yield Problem("published.path", "no such folder", remedy, published.path)
 
 
 def check_judges(recipe: Recipe) -> Iterator[Problem]:

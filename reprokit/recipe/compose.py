@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from reprokit.recipe.problems import Problem, closest
 from reprokit.recipe.tree import COMMAND_LINE, Entry, Origin, dotted, merge, parse, shown, split_key
 
 INCLUDE = "include"
+DATASETS = "datasets"  # folder of the recipes of data sets, which have keys of their own (reprokit.building)
 _OVERRIDE_KEY = re.compile(r"[^.\[\]=]+(?:\.[^.\[\]=]+|\[\d+\])*")
 
 
@@ -26,8 +28,9 @@ class Composer:
     def file(self, path: Path, chain: tuple[Path, ...] = ()) -> Entry:
         """The content of `path` on top of its includes, which are read left to right."""
         if path not in self._composed:
-            root = self._read(path)
-            include = root.value.pop(INCLUDE, None)
+            read = self._read(path)
+            include = read.value.get(INCLUDE)
+            root = Entry({key: below for key, below in read.value.items() if key != INCLUDE}, read.origin)
             merged = Entry({}, root.origin)
             for fragment in self._includes(include, path, (*chain, path)) if include else []:
                 merged = merge_recipes(merged, self.file(fragment, (*chain, path)))
@@ -43,11 +46,7 @@ class Composer:
     def _read(self, path: Path) -> Entry:
         """One file without its includes; an unreadable or unsuitable one is a problem and counts as empty."""
         place = self.place(path)
-
-        def origin_of(line: int) -> Origin:
-            return Origin(f"{place}:{line}", path)
-
-        empty = Entry({}, origin_of(1))
+        empty = Entry({}, Origin(f"{place}:1", path))
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -60,7 +59,7 @@ class Composer:
             given = f"byte 0x{content[error.start]:02x}"
             self._report(f"{place}:{line}", "", "not UTF-8 text", "save the file as UTF-8", given)
             return empty
-        entry, problems = parse(text, origin_of)
+        entry, problems = _parsed(text, place, path)
         self.problems += problems
         if isinstance(entry.value, dict):
             return entry
@@ -116,6 +115,12 @@ class Composer:
         self.problems.append(Problem(key, message, remedy, given, where=where))
 
 
+@lru_cache(maxsize=128)  # recipes share their fragments; entries are never changed
+def _parsed(text: str, place: str, path: Path) -> tuple[Entry, list[Problem]]:
+    """The content of `path`, which is known by its text alone: a file may change while its age does not."""
+    return parse(text, lambda line: Origin(f"{place}:{line}", path))
+
+
 def with_suffix(name: str) -> str:
     """The file name of a recipe or fragment that may be named without its suffix."""
     return name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
@@ -123,7 +128,8 @@ def with_suffix(name: str) -> str:
 
 def fragment_names(folder: Path) -> list[str]:
     """Every recipe and fragment of a recipes folder, as `include` names it."""
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    return [name for name in names if not name.startswith(f"{DATASETS}/")]
 
 
 def merge_recipes(base: Entry, over: Entry) -> Entry:

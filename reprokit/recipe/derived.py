@@ -14,7 +14,16 @@ def is_all_bf16(training: TrainingSection) -> bool:
 
 
 def row_count(recipe: Recipe) -> int | None:
-    """Number of training rows: counted in a local file, else `data.rows`; None when neither is known.
+    """Number of training rows: `data.subset`, else all that there are; None when that is not known.
+
+    Raises:
+        ValueError: as `available_rows`.
+    """
+    return recipe.data.subset if recipe.data.subset is not None else available_rows(recipe)
+
+
+def available_rows(recipe: Recipe) -> int | None:
+    """Number of rows to draw a subset of: counted in a local file, else `data.rows`; None when neither is known.
 
     Raises:
         ValueError: the local file is not a readable parquet file.
@@ -40,8 +49,14 @@ def total_steps(recipe: Recipe) -> int | None:
 
 
 def evaluated_steps(recipe: Recipe) -> list[int]:
-    """Steps whose checkpoints are evaluated: 0, the model itself, and every step that is saved."""
-    return [0, *recipe.training.checkpoint_steps] if recipe.source is Source.training else [0]
+    """Steps whose checkpoints are evaluated: those of `evaluation.steps`, else all."""
+    wanted = recipe.evaluation.steps
+    return [step for step in all_steps(recipe) if wanted is None or step in wanted]
+
+
+def all_steps(recipe: Recipe) -> list[int]:
+    """0, the model itself, and every step that is saved or published."""
+    return [0] if recipe.source is Source.model else [0, *recipe.training.checkpoint_steps]
 
 
 def rows_of_file(path: Path) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from reprokit.recipe.schema import Recipe, TrainingSection
+from reprokit.recipe.schema import Recipe, Source, TrainingSection
 
 # Settings that say how a training is computed and what is kept of it, not what it computes: a training that ran out of
 # memory or time may go on with others.
@@ -35,6 +35,11 @@ def changes(before: dict[str, Any], now: dict[str, Any], label: str = "{}") -> l
 
 def fixed_settings(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys and plain values of what may not change once anything was made with it; evaluation may."""
-    sections = {"model": asdict(recipe.model), "data": asdict(recipe.data), "training": fixed_training(recipe.training)}
+    sections = {"model": asdict(recipe.model)}
+    if recipe.source is not Source.model:
+        data = {key: value for key, value in asdict(recipe.data).items() if key != "mean_length"}
+        sections |= {"data": data, "training": fixed_training(recipe.training)}
+    if recipe.source is Source.published:
+        sections["published"] = asdict(recipe.published)
     settings = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
     return {"source": recipe.source.value, **settings}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,21 +13,25 @@ from typing import Any, cast
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from reprokit.recipe.checks import check_combinations, check_ranges
-from reprokit.recipe.compose import Composer, apply_overrides, with_suffix
+from reprokit.recipe.compose import Composer, apply_overrides, fragment_names, with_suffix
 from reprokit.recipe.problems import Problem, RecipeError, closest
 from reprokit.recipe.render import to_yaml
-from reprokit.recipe.schema import Recipe, Source
+from reprokit.recipe.schema import DataSection, PublishedSection, Recipe, Source, TrainingSection
 from reprokit.recipe.tree import COMMAND_LINE, DEFAULT, Entry, Origin, merge, split_key, wrap
-from reprokit.recipe.typed import convert, literal, resolve, with_defaults
+from reprokit.recipe.typed import build, convert, is_complete, literal, resolve, with_defaults
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-PATH_KEYS = ("model.path", "model.chat_template", "model.tokenizer", "data.path")
+PATH_KEYS = ("model.path", "model.chat_template", "model.tokenizer", "data.path", "published.path")
 EVALUATION_PATHS = {"benchmarks": ("path",), "judges": ("path", "prompt")}  # of every section
+PUBLISHED = "_published"  # ends the name of a run whose checkpoints others have trained
 # Values for the required keys of what a recipe with `source: model` does not use.
-UNUSED = {
+UNUSED: dict[str, dict[str, Any]] = {
     "data": {"name": "none", "generator": "countdown", "rows": 1},
     "training": {"learning_rate": 0.5, "epochs": 1, "global_batch_size": 1, "checkpoint_steps": [1]},
 }
+
+
+NOT_USED = Origin("not used: source is model")
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,56 @@ class LoadedRecipe:
         """
         return to_yaml(self.recipe, self.origins)
 
+    def changed(self, origin: str, **fields: Any) -> LoadedRecipe:
+        """The same with other values of some fields of the recipe, each of one line; `origin` says where from."""
+        return LoadedRecipe(replace(self.recipe, **fields), {**self.origins, **dict.fromkeys(fields, origin)})
+
+    def base(self, origin: str) -> LoadedRecipe:
+        """The run that evaluates the base model alone, named after it; `origin` says why."""
+        recipe = self.recipe
+        alone = self.changed(origin, name=recipe.model.name, source=Source.model)
+        keys = {key for key in self.origins if key.split(".")[0] in UNUSED}
+        without = replace(
+            alone.recipe,
+            data=DataSection(**UNUSED["data"]),
+            training=TrainingSection(**UNUSED["training"]),
+            published=PublishedSection(),
+            evaluation=replace(recipe.evaluation, steps=None),
+        )
+        return LoadedRecipe(without, {**alone.origins, **dict.fromkeys(keys, NOT_USED.place)})
+
 
 def recipe_names(folder: Path | None = None) -> list[str]:
     """Every recipe (not the fragments) of the recipes folder, as `load` names it."""
     folder = (folder or RECIPES).resolve()
     names = []
-    for path in sorted(folder.rglob("*.yaml")):
+    for name in fragment_names(folder):
         composer = Composer(folder)
-        if "name" in composer.file(path).value or composer.problems:
-            names.append(str(path.relative_to(folder).with_suffix("")))
+        if "name" in composer.file(folder / with_suffix(name)).value or composer.problems:
+            names.append(name)
     return names
+
+
+def folded(names: Sequence[str]) -> list[str]:
+    """Names for a message: of folders with more than a few, the pattern and the number of names that it stands for."""
+    folders = Counter(name.rpartition("/")[0] for name in names)
+    large = {folder for folder, count in folders.items() if folder and count > 8}
+    shown = (
+        f"{folder}/* ({folders[folder]})" if (folder := name.rpartition("/")[0]) in large else name for name in names
+    )
+    return list(dict.fromkeys(shown))
+
+
+def matching_names(pattern: str) -> list[str]:
+    """The recipes (not the fragments) of the recipes folder whose name fits a pattern with `*` and `?`, sorted.
+
+    `*` does not reach into folders: `paper/*` has the paper's runs, `*` the recipes beside that folder.
+    """
+    composer, levels = Composer(RECIPES), pattern.count("/")
+    fitting = [
+        name for name in fragment_names(RECIPES) if name.count("/") == levels and fnmatch.fnmatchcase(name, pattern)
+    ]
+    return [name for name in fitting if "name" in composer.file((RECIPES / with_suffix(name)).resolve()).value]
 
 
 def load(name: str, overrides: Sequence[str] = (), folder: Path | None = None) -> LoadedRecipe:
@@ -62,7 +108,8 @@ def load(name: str, overrides: Sequence[str] = (), folder: Path | None = None) -
 
     Defaults <- included fragments, left to right <- the recipe <- `overrides` (`key=value`, values in YAML).
     Relative paths in a recipe mean the folder of the file that names them, then the current folder; they are
-    absolute in the result.
+    absolute in the result. With `source: published` the name gets the ending `_published`, unless the command line
+    gives it: the run has a folder of its own beside that of the training.
 
     Raises:
         RecipeError: with every problem of the recipe; for an unknown name, with the names that there are.
@@ -80,13 +127,15 @@ def load_resolved(path: Path) -> Recipe:
 
 
 def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) -> LoadedRecipe:
-    path = _find(name, folder)
+    path = find_recipe(name, folder)
     composer = Composer(folder)
     root = composer.file(path)
     top = Origin(f"{composer.place(path)}:1", path)
     root, problems = apply_overrides(root, overrides)
     if (source := root.value.get("source")) is not None and source.text == Source.model.name:
-        root = merge(wrap(UNUSED, Origin("not used: source is model")), root)
+        root = merge(wrap(UNUSED, NOT_USED), root)
+    elif source is not None and source.text == Source.published.name and local_files:
+        root = _named_published(root)
     root, unresolved = resolve(with_defaults(Recipe, root))
     values, mistyped = convert(root, top)
     if any("YAML syntax" in problem.message for problem in composer.problems):
@@ -94,15 +143,26 @@ def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) 
         raise RecipeError(name, [*composer.problems, *problems])
     problems = [*composer.problems, *problems, *unresolved, *mistyped]
     looked = _absolute_paths(values, root, folder)
-    config = _config(values)
-    found = [*check_ranges(values), *check_combinations(cast(Recipe, config), looked if local_files else None)]
+    recipe = build(Recipe, values) if is_complete(values) else cast(Recipe, _config(values))
+    found = [*check_ranges(values), *check_combinations(recipe, looked if local_files else None)]
     problems += [_located(problem, root, top) for problem in found]
     if problems:
         raise RecipeError(name, problems)
-    return LoadedRecipe(cast(Recipe, OmegaConf.to_object(config)), dict(_origins(root)))
+    return LoadedRecipe(recipe, dict(_origins(root)))
 
 
-def _find(name: str, folder: Path) -> Path:
+def _named_published(root: Entry) -> Entry:
+    """The tree with a name of its own for checkpoints that were not trained here."""
+    name = root.value.get("name")
+    if name is None or name.origin.place == COMMAND_LINE or not isinstance(name.value, str):
+        return root
+    if name.value.endswith(PUBLISHED):
+        return root
+    named = replace(name, value=name.value + PUBLISHED, text=name.text + PUBLISHED)
+    return replace(root, value={**root.value, "name": named})
+
+
+def find_recipe(name: str, folder: Path = RECIPES) -> Path:
     """The file that `name` means.
 
     Raises:
@@ -120,7 +180,7 @@ def _find(name: str, folder: Path) -> Path:
     remedy = f"did you mean recipe={guess}?" if guess else "use a valid name, or the path of a .yaml file of your own"
     looked = " and ".join(str(place) for place in places)
     message = f"no such recipe: looked for {looked}"
-    raise RecipeError(name, [Problem("", message, remedy, name, ", ".join(known), COMMAND_LINE)])
+    raise RecipeError(name, [Problem("", message, remedy, name, ", ".join(folded(known)), COMMAND_LINE)])
 
 
 def _absolute_paths(values: dict[str, Any], root: Entry, folder: Path) -> dict[str, list[Path]]:

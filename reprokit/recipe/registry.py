@@ -6,6 +6,7 @@ from pathlib import Path
 
 GENERATORS = ("countdown",)  # procedural training rows: the keys of reprokit.data.rows.GENERATORS
 DATA_SUFFIXES = (".parquet", ".jsonl")
+QUESTIONS = "_questions"  # those of a data set that is built: not a benchmark to choose
 SMALLEST_VOCABULARY = 261  # of a trained tokenizer: 256 bytes, the special tokens and the think tags
 
 _BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

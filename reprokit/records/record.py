@@ -22,6 +22,8 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     and `no_answer_fraction` in 0..1. A field that is not known is None. `learning_rate` to `schedule` are None for
     an untrained base. `protocol` is how a measured number was scored (official or clean); of several numbers of a
     benchmark the `headline` is the one to show. `source` says where a reported number stands (paper table or section).
+    `checkpoints` says where those of a measured run come from: its own training, published by others, or a model that
+    is evaluated as it is.
     """
 
     run: str
@@ -46,6 +48,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     truncated_fraction: Optional[float] = None
     no_answer_fraction: Optional[float] = None
     origin: Literal["measured", "reported"]
+    checkpoints: Optional[Literal["training", "published", "model"]] = None
     source: Optional[str] = None
     note: Optional[str] = None
     provenance: Optional[str] = None

@@ -117,11 +117,12 @@ class RunDirectory:
             )
         return Path(manifest.weights) if manifest.weights else self.checkpoint(step)
 
-    def is_prepared(self, benchmarks: Iterable[str], trains: bool) -> bool:
-        """Whether base model, tokenizer, tokens (if the run trains) and the problems of all benchmarks are there."""
+    def is_prepared(self, benchmarks: Iterable[str], trains: bool, steps: Iterable[int] = (0,)) -> bool:
+        """Whether tokenizer, tokens (if the run trains), problems and the checkpoints of `steps` are there."""
         needed = [self.tokenizer / "config.json", *map(self.items_source, benchmarks)]
         needed += [self.data / "report.json"] if trains else []
-        return self.manifest(0) is not None and all(path.exists() for path in needed)
+        checkpoints = all(self.manifest(step) is not None for step in steps)
+        return checkpoints and all(path.exists() for path in needed)
 
     def items(self, benchmark: str) -> Path:
         """The problems of a benchmark as they are put to every checkpoint."""

@@ -1,0 +1,57 @@
+"""Several runs by one command: all are checked before the first is launched, and one that fails stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from reprokit.campaign.launching import Campaign, checked_jobs, launch
+from reprokit.campaign.report_selection import print_selection
+from reprokit.cluster.job import Job
+from reprokit.errors import UserError
+from reprokit.recipe.schema import Recipe
+
+
+def dry_run_all(campaigns: Sequence[Campaign], console: Console) -> None:
+    """Print what every run lacks and what that costs, and the sums; writes and submits nothing.
+
+    Raises:
+        UserError: what is wrong with any of the runs, all of it.
+    """
+    _print(campaigns, console)
+    console.print("dry run: nothing was written or submitted; a single recipe shows its jobs and batch scripts")
+
+
+def launch_all(campaigns: Sequence[Campaign], console: Console) -> None:
+    """Launch every run that lacks something, one after the other.
+
+    Raises:
+        UserError: what is wrong with any of the runs, before anything is launched; or, at the end, what became of
+            those that could not be launched or failed.
+    """
+    _print(campaigns, console)
+
+    def start(campaign: Campaign) -> None:
+        console.rule(campaign.loaded.recipe.name)
+        launch(campaign, console)
+
+    _each(campaigns, start)
+
+
+def _print(campaigns: Sequence[Campaign], console: Console) -> None:
+    planned: list[tuple[Recipe, list[Job]]] = []
+    _each(campaigns, lambda campaign: planned.append((campaign.loaded.recipe, checked_jobs(campaign))))
+    print_selection(campaigns[0].cluster, planned, console)
+
+
+def _each(campaigns: Sequence[Campaign], action: Callable[[Campaign], None]) -> None:
+    """Do it for all; what was wrong is raised together at the end."""
+    wrong = []
+    for campaign in campaigns:
+        try:
+            action(campaign)
+        except UserError as error:
+            wrong.append(f"{campaign.loaded.recipe.name}: {error}")
+    if wrong:
+        raise UserError(f"{len(wrong)} of {len(campaigns)} runs:\n" + "\n".join(wrong))

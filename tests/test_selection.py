@@ -1,0 +1,152 @@
+"""Patterns, lists, grids, figures and tables -> runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from reprokit.campaign.selection import Selection, grid, recipe_of, select
+from reprokit.errors import UserError
+from reprokit.recipe import LoadedRecipe, evaluated_steps, load_resolved
+from reprokit.recipe.schema import Source
+from reprokit.records.paper import FIGURES, NINE, TABLES, exhibits_of
+
+GRID = [10, 20, 40, 80, 160, 320, 480, 640]
+
+
+def chosen(kind: str, value: str, *overrides: str) -> list[LoadedRecipe]:
+    return select(Selection(kind, value, overrides))  # type: ignore[arg-type]
+
+
+def names(loaded: list[LoadedRecipe]) -> list[str]:
+    return [each.recipe.name for each in loaded]
+
+
+def cells(loaded: list[LoadedRecipe]) -> set[tuple[str, int, str]]:
+    return {
+        (each.recipe.name, step, benchmark)
+        for each in loaded
+        for step in evaluated_steps(each.recipe)
+        for benchmark in each.recipe.evaluation.benchmarks
+    }
+
+
+def test_one_recipe_is_taken_as_it_is() -> None:
+    (only,) = chosen("recipe", "mini")
+    assert only.recipe.name == "mini" and evaluated_steps(only.recipe) == [0, *GRID]
+    assert Selection("recipe", "mini", ("training.epochs=2",)).words == ["recipe=mini", "training.epochs=2"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], [((), "")]),
+        (["a.b=1"], [(("a.b=1",), "")]),
+        (["a.b=[1,2]"], [(("a.b=[1,2]",), "")]),
+        (["a.b={c: 1, d: 2}", "e='x,y'"], [(("a.b={c: 1, d: 2}", "e='x,y'"), "")]),
+        (["a.lr=1e-5,5e-5"], [(("a.lr=1e-5",), "_lr1e-5"), (("a.lr=5e-5",), "_lr5e-5")]),
+        (["a.s=[1],[2,3]"], [(("a.s=[1]",), "_s1"), (("a.s=[2,3]",), "_s2-3")]),
+        (
+            ["a.seed=1,2", "x=0", "b.seed=3,4"],
+            [((f"a.seed={a}", "x=0", f"b.seed={b}"), f"_a.seed{a}_b.seed{b}") for a in (1, 2) for b in (3, 4)],
+        ),
+    ],
+)
+def test_lists_of_values_are_a_grid(overrides: list[str], expected: list[tuple[tuple[str, ...], str]]) -> None:
+    assert [(variant.overrides, variant.ending) for variant in grid(overrides)] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "overrides", "expected"),
+    [
+        ("recipe", "paper/none_*", (), "no recipe has a name like that"),
+        ("recipe", "mini,no_such", (), "no such recipe"),
+        ("recipe", "mini", ("name=a,b",), "name= takes one name"),
+        ("recipe", "mini", ("training.epochs=1,",), "an empty value in the list"),
+        ("recipe", "mini", (f"data.seed={','.join(map(str, range(1001)))}",), "1001 runs; at most 1000"),
+        ("recipe", "mini,mini_ten", ("name=same",), "several of the runs are called same"),
+        ("recipe", "mini", ("training.learning_rate=1e-5,fast",), "a number, for example"),
+        ("figure", "1", (), "is a drawing without numbers"),
+        ("figure", "16", (), "does not exist. Valid: 2, 3, 4"),
+        ("table", "3", (), "has the settings of training and no results"),
+        ("table", "two", (), "does not exist"),
+    ],
+)
+def test_what_cannot_be_selected_says_why(kind: str, value: str, overrides: tuple[str, ...], expected: str) -> None:
+    with pytest.raises(UserError, match=expected.replace(".", r"\.")):
+        chosen(kind, value, *overrides)
+
+
+def test_a_pattern_has_every_run_and_every_base_once() -> None:
+    loaded = chosen("recipe", "paper/*")
+    bases = [each for each in loaded if each.recipe.source is Source.model]
+    assert len(bases) == 10 and len(loaded) == 44
+    assert loaded[:10] == bases and len(set(names(loaded))) == 44
+    assert all(0 not in evaluated_steps(each.recipe) for each in loaded[10:])
+    assert names(chosen("recipe", "paper/qwen3_14b_*"))[0] == "Qwen3-14B-Base"
+    assert len(chosen("recipe", "paper/qwen3_14b_*")) == 1 + 13
+    both = chosen("recipe", "[paper/qwen3_8b_math_cot_20k_*, paper/qwen3_8b_*, mini]")
+    assert len(both) == 1 + 5 + 1 and evaluated_steps(both[-1].recipe) == [0, *GRID]  # random weights stay in the run
+
+
+def test_a_grid_gives_runs_with_names_of_their_own() -> None:
+    loaded = chosen("recipe", "mini", "training.learning_rate=1e-3,2e-3", "training.seed=1,2")
+    assert names(loaded) == [f"mini_learning_rate{rate}_seed{seed}" for rate in ("1e-3", "2e-3") for seed in (1, 2)]
+    assert [each.recipe.training.learning_rate for each in loaded] == [1e-3, 1e-3, 2e-3, 2e-3]
+
+
+def test_a_base_under_other_settings_stays_in_its_run() -> None:
+    recipe = "paper/qwen3_8b_math_cot_20k_lr5e-5_ep8_bs256"
+    base, first, second = chosen("recipe", recipe, "evaluation.seed=1,2")
+    assert base.recipe.name == "Qwen3-8B-Base" and base.recipe.evaluation.seed == 1
+    assert evaluated_steps(first.recipe) == GRID and evaluated_steps(second.recipe) == [0, *GRID]
+
+
+def test_a_figure_has_its_runs_steps_and_benchmarks_and_no_more() -> None:
+    loaded = chosen("figure", "3")
+    trained = [each for each in loaded if each.recipe.source is Source.training]
+    assert len(trained) == 3 and len(loaded) == 6
+    models = ["Qwen3-14B", "Qwen3-8B", "InternLM2.5-20B"]
+    runs = {(f"{model}_Math-CoT-20k_lr5e-5_ep8_bs256", step) for model in models for step in GRID}
+    wanted = runs | {(f"{model}-Base", 0) for model in models}
+    assert cells(loaded) == {(run, step, benchmark) for run, step in wanted for benchmark in NINE}
+
+
+def test_a_table_of_last_checkpoints_and_one_of_bases() -> None:
+    table = chosen("table", "2")
+    assert {step for _, step, _ in cells(table)} == {0, 640} and len(table) == 15
+    assert len(cells(table)) == 15 * 9
+    bases = chosen("table", "5")
+    assert [each.recipe.source for each in bases] == [Source.model] * 9
+    assert {step for _, step, _ in cells(chosen("table", "1"))} == {640}
+    ends = {run: step for run, step, _ in cells(chosen("table", "4")) if step}
+    assert sorted(ends.values()) == [80, 80, 160]
+
+
+def test_several_figures_share_runs_and_bases() -> None:
+    loaded = chosen("figure", "3,6")
+    assert len(loaded) == 3 + 6
+    assert {len(each.recipe.evaluation.benchmarks) for each in loaded if each.recipe.source is Source.model} == {10}
+    without = [each for each in loaded if "NoCoT" in each.recipe.name]
+    assert all(evaluated_steps(each.recipe) == [640] for each in without) and len(without) == 3
+
+
+def test_every_run_of_every_figure_and_table_has_its_recipe() -> None:
+    runs = {run for known in (FIGURES, TABLES) for shown in known.values() for run in shown.runs}
+    assert len(runs) == 33
+    for run in sorted(runs):
+        (loaded,) = chosen("recipe", recipe_of(run))
+        assert loaded.recipe.name == run and exhibits_of(run)
+
+
+def test_published_checkpoints_are_other_runs_with_the_same_bases() -> None:
+    loaded = chosen("figure", "3", "source=published")
+    assert [each.recipe.source for each in loaded] == [Source.model] * 3 + [Source.published] * 3
+    assert names(loaded)[3] == "Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256_published"
+    assert loaded[:3] == chosen("figure", "3")[:3]
+
+
+def test_what_is_selected_is_what_a_job_reads(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    selections = [("figure", "3,6"), ("table", "2"), ("figure", "6", "source=published")]
+    for loaded in [each for words in selections for each in chosen(*words)]:
+        (tmp_path / "recipe.yaml").write_text(loaded.to_yaml())
+        assert load_resolved(tmp_path / "recipe.yaml") == loaded.recipe

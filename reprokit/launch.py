@@ -7,6 +7,7 @@ recipe= for the runs, checkpoints and benchmarks that a figure or table of the p
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def run(request: Request) -> None:
         Campaign(
             workspace=Workspace(Path.cwd()),
             loaded=loaded,
-            command=" ".join(request.selection.words),
+            command=shlex.join(request.selection.words),
             cluster=cluster,
             profile=profile,
             stages=request.stages,

@@ -34,8 +34,13 @@ def train(root: Path) -> None:
     engine.leave_distributed()
 
 
-def evaluate(root: Path, cells: list[Cell], gpus_per_engine: int, longest_sequence: int) -> None:
-    """One task of one element of the evaluation array: draws samples, or lends its GPU to the task that does."""
+def evaluate(
+    root: Path, cells: list[Cell], gpus_per_engine: int, longest_sequence: int, progress: Path | None = None
+) -> None:
+    """One task of one element of the evaluation array: draws samples, or lends its GPU to the task that does.
+
+    How far it is stands in `progress`, by default a file of the run folder.
+    """
     from reprokit.evaluation import engine, parallel, worker
     from reprokit.evaluation.share import Share
 
@@ -48,7 +53,7 @@ def evaluate(root: Path, cells: list[Cell], gpus_per_engine: int, longest_sequen
     if not place.leads:
         parallel.follow(place, rendezvous.address(place.leader_host))
         return
-    share, progress = Share(place.engine, place.engines), run.progress("evaluate")
+    share, progress = Share(place.engine, place.engines), progress or run.progress("evaluate")
     recipe = load_resolved(run.recipe)
     with parallel.Followers(place) as followers:
         worker.generate(run, recipe, cells, share, progress, task.start, longest_sequence, followers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,8 @@ import pytest
 from reprokit.cluster import local, rendezvous, slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
+from reprokit.cluster.profiles import load_profile
+from reprokit.cluster.scratch import link_runs
 from reprokit.errors import UserError
 
 
@@ -87,9 +91,99 @@ def test_a_dead_task_ends_the_whole_slurm_job(slurm: dict[str, str], tmp_path: P
     assert wait(slurm, submitted) < 60
 
 
-def submit(environment: dict[str, str], asked: Job, folder: Path) -> str:
+def write_place(folder: Path) -> None:
+    """The task says what the profile gave it."""
+    task = rendezvous.current_task()
+    names = ("HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OF_PYTHON")
+    (folder / "said").write_text(" ".join([str(task.cores), *(os.environ.get(name, "-") for name in names)]))
+
+
+def test_a_slurm_job_gets_what_the_profile_says(slurm: dict[str, str], tmp_path: Path) -> None:
+    resources = Resources(gpus_per_node=2, cpus_per_task=3)
+    asked = Job("run", "train", write_place, ((tmp_path,),), resources)
+    profile = ClusterProfile(
+        python=f"env OF_PYTHON=own {sys.executable}", sbatch={"comment": "it's us", "hold": "true"}
+    )
+    job_id = submit(slurm, asked, tmp_path, profile)
+    shown = slurm_says(slurm, "scontrol", "show", "job", job_id)
+    assert "Comment=it's us" in shown and "JobHeldUser" in shown
+    slurm_says(slurm, "scontrol", "release", job_id)
+    wait(slurm, job_id)
+    assert (tmp_path / "said").read_text() == "3 1 0,1 own"
+
+
+def test_an_array_starts_the_python_of_the_profile_too(slurm: dict[str, str], tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    asked = Job("run", "train", write_place, tuple((folder,) for folder in folders), Resources())
+    profile = ClusterProfile(python=f"env OF_PYTHON=own {sys.executable}", offline=False)
+    wait(slurm, submit(slurm, asked, tmp_path, profile))
+    assert [(folder / "said").read_text() for folder in folders] == ["1 - - own"] * 2
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core cannot be taken away")
+def test_a_task_with_fewer_cores_than_asked_for_says_so(slurm: dict[str, str], tmp_path: Path) -> None:
+    """As where srun gives one core: the dev cluster itself binds nothing."""
+    core = min(os.sched_getaffinity(0))
+    asked = Job("run", "train", write_place, ((tmp_path,),), Resources(cpus_per_task=4))
+    profile = ClusterProfile(python=f"taskset -c {core} {sys.executable}")
+    wait(slurm, submit(slurm, asked, tmp_path, profile))
+    log = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*.out"))
+    assert f"cpus_per_task: 4, but on node n1 this task may use 1 of {os.cpu_count()} cores" in log
+    assert not (tmp_path / "said").exists()
+
+
+def test_cores_are_counted_in_slurm_jobs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    rendezvous.check_cores()  # someone works in an allocation of another size
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    with pytest.raises(UserError, match="SLURM_CPU_BIND: none"):
+        rendezvous.check_cores()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    rendezvous.check_cores()  # pretended nodes of one core
+
+
+def test_the_batch_script_names_the_type_of_gpu_and_stays_off_the_hub(tmp_path: Path) -> None:
+    asked = Job("run", "train", write_rank, ((tmp_path,),), Resources(gpus_per_node=8))
+    text = slurm_text(asked, ClusterProfile(gpu_type="h200", environment={"HF_HUB_OFFLINE": "0"}), tmp_path, None)
+    assert "#SBATCH --gpus-per-node=h200:8" in text and "export HF_HUB_OFFLINE=0" in text
+    text = slurm_text(asked, ClusterProfile(), tmp_path, None)
+    assert "#SBATCH --gpus-per-node=8" in text and "export HF_HUB_OFFLINE=1" in text
+    assert "HF_HUB_OFFLINE" not in slurm_text(asked, ClusterProfile(offline=False), tmp_path, None)
+    without = Job("run", "collect", write_rank, ((tmp_path,),), Resources())
+    assert "gpus" not in slurm_text(without, ClusterProfile(gpu_type="h200"), tmp_path, None)
+
+
+def test_runs_lie_where_the_profile_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    (tmp_path / "mine.yaml").write_text("runs: $SCRATCH/me/runs")
+    profile = load_profile(str(tmp_path / "mine.yaml"))
+    for _ in range(2):
+        link_runs(tmp_path, profile)
+    assert (tmp_path / "runs").resolve() == tmp_path / "scratch/me/runs"
+    with pytest.raises(UserError, match="is a link to .*/scratch/me/runs"):
+        link_runs(tmp_path, ClusterProfile(runs=str(tmp_path / "elsewhere")))
+    (tmp_path / "other/runs/old").mkdir(parents=True)
+    with pytest.raises(UserError, match="is a folder of its own"):
+        link_runs(tmp_path / "other", profile)
+    assert (tmp_path / "other/runs/old").is_dir()
+
+
+slurm_text = slurm.sbatch_text
+
+
+def slurm_says(environment: dict[str, str], *command: str) -> str:
+    shown = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return shown.stdout
+
+
+def submit(environment: dict[str, str], asked: Job, folder: Path, profile: ClusterProfile | None = None) -> str:
     remembered: list[dict[str, str]] = []
-    profile = ClusterProfile(partition="main", environment=environment)
+    profile = replace(profile or ClusterProfile(partition="main"), environment=environment)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -106,10 +106,11 @@ def test_stages_run_in_their_order() -> None:
 
 
 def test_every_profile_is_valid_and_short() -> None:
-    assert profile_names() == ["default", "dev", "h200", "local"]
+    assert profile_names() == ["a100", "default", "dev", "h100", "h200", "local", "one_gpu"]
     for name in profile_names():
         load_profile(name)
-        assert len((PROFILES / f"{name}.yaml").read_text().splitlines()) <= 15
+        lines = (PROFILES / f"{name}.yaml").read_text().splitlines()
+        assert len(lines) <= 15 and lines[0].startswith("# ")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,26 @@ def test_every_profile_is_valid_and_short() -> None:
         ("scheduler: local\ntrain: {nodes: 2}", "this machine is one node"),
         ("train: {nodes: 2", "YAML syntax"),
         ("checkpoints_per_element: 0", "must be positive"),
+        ("collect: {memory_gb: 0}", "must be positive"),
+        ("collect: {hours: .nan}", "must be positive"),
+        ("gpu_memory_gb: -1", "must be positive"),
+        ("train: {gpus_per_node: -1}", "must not be negative"),
+        ("gpu_type: gpu:h200", "of gpu:h200:8 it is h200"),
+        ("python: ''", "not one shell command"),
+        ('python: "python\\nreboot"', "not one shell command"),
+        ("runs: scratch/runs", "not an absolute path"),
+        ("runs: $NO_SUCH_VARIABLE_HERE/runs", "every variable in it must be set"),
+        ("sbatch: {partition: gpu}", "use partition of the profile"),
+        ("sbatch: {output: log}", "is set by reprokit"),
+        ("sbatch: {test-only: true}", "would break the jobs"),
+        ("sbatch: {-N: 3}", "without the leading dashes"),
+        ("sbatch: {reservation: ''}", "no value"),
+        ("sbatch: {requeue: false}", "leave it out"),
+        ("sbatch: {exclusive: }", "sbatch.exclusive: no text"),
+        ("environment: {A: {b: 1}}", "write A: and its text"),
+        ("sbatch: [exclusive]", "wrong type"),
+        ('sbatch: {comment: "a\\nreboot"}', "one line of text"),
+        ("sbatch: {mem-per-cpu: 4G}\ntrain: {memory_gb: 9}", "remove it, or memory_gb of train"),
     ],
 )
 def test_broken_profiles_are_refused_with_file_and_line(tmp_path: Path, text: str, expected: str) -> None:
@@ -132,8 +153,16 @@ def test_broken_profiles_are_refused_with_file_and_line(tmp_path: Path, text: st
     assert expected in str(refused.value) and "mine.yaml" in str(refused.value)
 
 
+def test_texts_of_a_profile_are_taken_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("environment: {A: on, B: 1.50, C: 007, D: ~/x}\nsbatch: {nice: 010, comment: no, exclusive: true}")
+    profile = load_profile(str(path))
+    assert profile.environment == {"A": "on", "B": "1.50", "C": "007", "D": str(Path.home() / "x")}
+    assert profile.sbatch == {"nice": "010", "comment": "no", "exclusive": "true"}
+
+
 def test_unknown_profile_names_the_valid_ones() -> None:
-    with pytest.raises(UserError, match="valid: default, dev, h200, local"):
+    with pytest.raises(UserError, match="valid: a100, default, dev, h100, h200, local, one_gpu"):
         load_profile("h20")
 
 
@@ -335,7 +364,8 @@ def test_stages_of_a_run_that_was_never_started_are_refused(tmp_path: Path) -> N
 def test_what_fits_is_told_before_the_queue(tmp_path: Path) -> None:
     planned = launch(tmp_path, "recipe=qwen_long_cot", "cluster=h200", "dry_run=true")
     assert re.search(r"memory: about \d+ GiB of 141 GB on each GPU \(estimate: states", planned.stdout), planned.stdout
-    assert re.search(r"disk: 220 GiB for all checkpoints, \d+ GiB for three resumable states", planned.stdout)
+    assert "time:    About 1,000 GPU-hours on H200 (training 64, evaluation 970, judges " in planned.stdout
+    assert "disk:    236 GB of checkpoints, 266 GB of resumable states while it trains, " in planned.stdout
     refused = launch(tmp_path, "recipe=qwen_long_cot", gpu_cluster(tmp_path, nodes=1, memory=24), "dry_run=true")
     assert refused.returncode == 2 and "does not fit" in refused.stderr, refused.stderr
     assert "With one of these it fits" in refused.stderr

@@ -189,15 +189,11 @@ def test_without_gpus_all_ranks_share_the_memory_of_the_machine() -> None:
 
 
 def test_what_is_printed_before_a_run() -> None:
-    memory, disk = needs.summary(recipe_of(QWEN3_14B, arithmetic=Arithmetic.official), gpus(8, 141))
+    memory = needs.summary(recipe_of(QWEN3_14B, arithmetic=Arithmetic.official), gpus(8, 141)) or ""
     assert memory.startswith("memory: about 87 GiB of 141 GB on each GPU (estimate: states 17 GiB, activations 31 GiB")
     assert memory.endswith("696 GiB on all 8")
-    # two checkpoints of 2 bytes per parameter; three states of 6
-    assert disk == "disk: 55 GiB for all checkpoints, 248 GiB for three resumable states"
-    standard = needs.disk(recipe_of(QWEN3_14B))
-    assert standard is not None and standard.states == pytest.approx(3 * 12 * PARAMETERS_14B / GIB)
     unknown = Recipe("run", ModelSection(name="x", hub_id="a/b"), DataSection(), TrainingSection())
-    assert needs.summary(unknown, gpus(8, 141)) == []
+    assert needs.summary(unknown, gpus(8, 141)) is None
     needs.check_fits(unknown, gpus(8, 141), "mine")
 
 

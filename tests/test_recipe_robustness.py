@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprokit.cluster.profiles import load_profile
 from reprokit.recipe import Recipe, RecipeError, load
 from reprokit.recipe.render import to_yaml
 from reprokit.recipe.tree import RecipeYaml
@@ -105,3 +107,29 @@ def test_no_content_of_a_recipe_makes_a_traceback(tmp_path: Path) -> None:
             outcomes["loaded"] += 1
             assert isinstance(loaded.recipe, Recipe)
     assert min(outcomes.values()) > 5, outcomes
+
+
+def test_no_name_of_a_file_makes_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links in a circle, names that no file system takes, folders and pipes: each is said not to be there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    long = "x" * 5000
+    good = tmp_path / "good.yaml"
+    good.write_text(GOOD)
+    keys = ["model.path", "model.chat_template", "data.path", "published.path", "evaluation.benchmarks.math500.path"]
+    for name in ("loop", "folder", "pipe", long, "x/" * 3000, "~" * 300, "../" * 2000):
+        (tmp_path / "including.yaml").write_text(f"include: [good, '{name}']\nname: including\n")
+        with pytest.raises(RecipeError, match="no such file"):
+            load("including.yaml")
+        for recipe in (name, f"{name}.yaml"):
+            with pytest.raises(RecipeError, match="no such recipe"):
+                load(recipe)
+            with pytest.raises(RecipeError, match="no such file"):
+                load_profile(recipe)
+    for name in (long, "loop.yaml", "pipe.yaml", f"~{long}"):
+        for key in keys:
+            with pytest.raises(RecipeError) as caught:
+                load(str(good), [f"{key}={name}", "source=published"])
+            assert any(f" {key}: no such" in str(problem) for problem in caught.value.problems), (key, name)

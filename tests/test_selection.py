@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from reprokit.campaign.selection import Selection, grid, recipe_of, select
@@ -145,8 +150,43 @@ def test_published_checkpoints_are_other_runs_with_the_same_bases() -> None:
     assert loaded[:3] == chosen("figure", "3")[:3]
 
 
-def test_what_is_selected_is_what_a_job_reads(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_selected_is_what_a_job_reads(tmp_path: Path) -> None:
     selections = [("figure", "3,6"), ("table", "2"), ("figure", "6", "source=published")]
     for loaded in [each for words in selections for each in chosen(*words)]:
         (tmp_path / "recipe.yaml").write_text(loaded.to_yaml())
         assert load_resolved(tmp_path / "recipe.yaml") == loaded.recipe
+
+
+WITHOUT_TORCH = """
+import sys
+from reprokit import launch
+code = launch.main(sys.argv[1:])
+heavy = {"torch", "transformers", "vllm", "deepspeed"} & sys.modules.keys()
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+def planned(folder: Path, *words: str) -> str:
+    command = [sys.executable, "-c", WITHOUT_TORCH, *words, "cluster=h200", "dry_run=true"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir())
+    return done.stdout
+
+
+def test_the_plan_of_all_runs_sums_up_what_the_plans_of_each_say(tmp_path: Path) -> None:
+    everything = planned(tmp_path, "recipe=paper/*")
+    assert re.search(r"together 44 runs, 2,830 cells; [\d,]+ jobs with [\d,]+ elements to do", everything)
+    assert re.search(r"time: .*GPU-hours on H200", everything) and re.search(r"disk: .* TB of checkpoints", everything)
+    rows = [line for line in everything.splitlines() if "_lr" in line or "-Base " in line]
+    assert len(rows) == 44
+    elements = sum(int(re.search(r" (\d+) +[\d,.]+ +[\d.]+ [MGT]B *$", row).group(1)) for row in rows)  # type: ignore[union-attr]
+    assert f"with {elements:,} elements" in everything
+
+
+def test_the_plan_of_a_figure(tmp_path: Path) -> None:
+    shown = planned(tmp_path, "figure=3")
+    assert "together 6 runs, 243 cells" in shown  # 3 runs x 8 steps x 9 benchmarks, and 3 bases x 9
+    assert len(re.findall(r"_Math-CoT-20k_lr5e-5_ep8_bs256 +8 x 9 +train, evaluate, judge", shown)) == 3
+    assert len(re.findall(r"-Base +1 x 9 +evaluate, judge", shown)) == 3

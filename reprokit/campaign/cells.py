@@ -20,12 +20,16 @@ def all_cells(recipe: Recipe) -> list[Cell]:
 
 def missing_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     """Cells without a result of the recipe's sampling settings, problems and judges."""
+    if not run.has_evaluated():
+        return all_cells(recipe)
     needed = {name: wanted(run, recipe, name) for name in recipe.evaluation.benchmarks}
     return [cell for cell in all_cells(recipe) if not needed[cell.benchmark].has_result(run, cell)]
 
 
 def ungenerated_cells(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     """Cells without a result that lack samples, too, of the recipe's settings and problems."""
+    if not run.has_evaluated():
+        return all_cells(recipe)
     needed = {name: wanted(run, recipe, name) for name in recipe.evaluation.benchmarks}
     return [
         cell
@@ -45,6 +49,19 @@ def lost_cells(run: RunDirectory, recipe: Recipe, trained: float = math.inf) -> 
     missing = [cell for cell in ungenerated_cells(run, recipe) if 0 < cell.step <= trained]
     gone = {step for step in {cell.step for cell in missing} if run.manifest(step) is None}
     return [cell for cell in missing if cell.step in gone]
+
+
+def cells_to_generate(run: RunDirectory, recipe: Recipe, trained: float) -> list[Cell]:
+    """Cells without samples whose checkpoint is there or will be; a training makes those after `trained` anew."""
+    without = set(ungenerated_cells(run, recipe)) - set(lost_cells(run, recipe, trained))
+    return [cell for cell in all_cells(recipe) if cell.step > trained or cell in without]
+
+
+def cells_to_score(run: RunDirectory, recipe: Recipe, generated: Sequence[Cell]) -> list[Cell]:
+    """Cells without a result that have their samples, or will have them once `generated` are there."""
+    missing, without = set(missing_cells(run, recipe)), set(ungenerated_cells(run, recipe))
+    planned = set(generated)
+    return [cell for cell in all_cells(recipe) if cell in planned or (cell in missing and cell not in without)]
 
 
 def by_step(cells: Sequence[Cell], steps_per_group: int) -> list[list[Cell]]:

@@ -18,8 +18,8 @@ from reprokit.records.run_directory import RunDirectory
 def collect(run: RunDirectory, recipe: Recipe) -> Results:
     """Records of every finished cell; cells that are missing are listed, never left out in silence.
 
-    Steps and benchmarks that the recipe does not ask for now, and has results of, are there too. A damaged result file counts as
-    missing.
+    Steps and benchmarks that the recipe does not ask for now, and has results of, are there too. A damaged result file
+    counts as missing.
     """
     missing = missing_cells(run, recipe)
     provenance: dict[str, dict[str, Any]] = {}
@@ -44,9 +44,7 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
 def _others(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     """Cells with a result, of steps or benchmarks that the recipe does not ask for now."""
     asked = set(all_cells(recipe))
-    paths = (
-        (step, path) for step in all_steps(recipe) for path in sorted(run.evaluated(step).glob("*/result.json"))
-    )
+    paths = ((step, path) for step in all_steps(recipe) for path in sorted(run.evaluated(step).glob("*/result.json")))
     cells = (Cell(step, path.parent.name) for step, path in paths)
     return [cell for cell in cells if cell not in asked]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reprokit.campaign import engines
-from reprokit.campaign.cells import all_cells, by_step, lost_cells, missing_cells, ungenerated_cells
+from reprokit.campaign.cells import by_step, cells_to_generate, cells_to_score
 from reprokit.campaign.collect import collect
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
@@ -70,7 +70,7 @@ def plan(
 
     to_train = "train" in stages and recipe.source is Source.training and not run.training_complete.exists()
     trained = run.resume_step() if to_train else math.inf
-    cells = _cells_to_generate(run, recipe, trained) if "evaluate" in stages else []
+    cells = cells_to_generate(run, recipe, trained) if "evaluate" in stages else []
     given = {0, *evaluated_steps(recipe)} if recipe.source is Source.published else {0}
     is_prepared = run.is_prepared(recipe.evaluation.benchmarks, recipe.source is Source.training, given)
     is_prepared = is_prepared and sources.is_prepared(run, recipe)
@@ -85,7 +85,7 @@ def plan(
         engine = (engines.gpus_per_engine(recipe, profile), engines.longest_sequence(recipe))
         elements = tuple((run.root, group, *engine) for group in groups)
         add("evaluate", elements, profile.evaluate, after=("prepare", "train"), description=_describe(cells))
-    unscored = _cells_to_score(run, recipe, cells)
+    unscored = cells_to_score(run, recipe, cells)
     # What was not made is said where it is missed, so that these run after failures too.
     anyway = {"needs_success": False}
     judged = [cell for cell in unscored if judges_of(cell.benchmark)]
@@ -103,19 +103,6 @@ def plan(
         arguments = ((workspace.results, workspace.figures),)
         add("figures", arguments, profile.collect, after=("collect",), description="figures/")
     return jobs
-
-
-def _cells_to_generate(run: RunDirectory, recipe: Recipe, trained: float) -> list[Cell]:
-    """Cells without samples whose checkpoint is there or will be; a training makes those after `trained` anew."""
-    wanted = set(ungenerated_cells(run, recipe)) - set(lost_cells(run, recipe, trained))
-    return [cell for cell in all_cells(recipe) if cell.step > trained or cell in wanted]
-
-
-def _cells_to_score(run: RunDirectory, recipe: Recipe, generated: Sequence[Cell]) -> list[Cell]:
-    """Cells without a result that have their samples, or will have them from this launch."""
-    missing, without = set(missing_cells(run, recipe)), set(ungenerated_cells(run, recipe))
-    planned = set(generated)
-    return [cell for cell in all_cells(recipe) if cell in planned or (cell in missing and cell not in without)]
 
 
 def _describe_training(run: RunDirectory, recipe: Recipe) -> str:

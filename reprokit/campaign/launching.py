@@ -16,6 +16,7 @@ from rich.console import Console
 from reprokit.campaign import needs, report
 from reprokit.campaign.cells import lost_cells
 from reprokit.campaign.cost import Cost, cost
+from reprokit.campaign.disk import check_disk
 from reprokit.campaign.graph import Workspace, plan
 from reprokit.campaign.monitor import Monitor
 from reprokit.campaign.run_folder import (
@@ -26,6 +27,7 @@ from reprokit.campaign.run_folder import (
 from reprokit.cluster import local, slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
+from reprokit.cluster.scratch import link_runs
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe
 from reprokit.recipe.schema import Source
@@ -76,12 +78,14 @@ def launch(campaign: Campaign, console: Console) -> None:
     """Run or submit what is missing.
 
     Raises:
-        UserError: the machine or cluster does not fit, the run folder belongs to another recipe, another launch is
-            at work, a job failed, or Slurm refused one or does not answer.
+        UserError: the machine, cluster or disk does not fit, the run folder belongs to another recipe, another launch
+            is at work, a job failed, or Slurm refused one or does not answer.
     """
     jobs = checked_jobs(campaign)
     _check_scheduler(campaign)
     _check_keys(campaign, jobs)
+    link_runs(campaign.workspace.root, campaign.profile)
+    check_disk(campaign.cost().disk, campaign.run.root.parent, f"recipe {campaign.loaded.recipe.name}")
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with locked(campaign.run):
         if campaign.run.training_complete.exists():

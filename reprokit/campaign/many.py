@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from reprokit.campaign.cost import total
+from reprokit.campaign.disk import check_disk
 from reprokit.campaign.launching import Campaign, checked_jobs, launch
-from reprokit.campaign.report_selection import print_selection
-from reprokit.cluster.job import Job
+from reprokit.campaign.report_selection import Planned, print_selection
+from reprokit.cluster.profile import Scheduler
 from reprokit.errors import UserError
-from reprokit.recipe.schema import Recipe
 
 
 def dry_run_all(campaigns: Sequence[Campaign], console: Console) -> None:
@@ -30,7 +31,8 @@ def launch_all(campaigns: Sequence[Campaign], console: Console) -> None:
         UserError: what is wrong with any of the runs, before anything is launched; or, at the end, what became of
             those that could not be launched or failed.
     """
-    _print(campaigns, console)
+    planned = _print(campaigns, console)
+    check_disk(total(run.cost for run in planned).disk, campaigns[0].run.root.parent, f"{len(campaigns)} runs")
 
     def start(campaign: Campaign) -> None:
         console.rule(campaign.loaded.recipe.name)
@@ -39,10 +41,16 @@ def launch_all(campaigns: Sequence[Campaign], console: Console) -> None:
     _each(campaigns, start)
 
 
-def _print(campaigns: Sequence[Campaign], console: Console) -> None:
-    planned: list[tuple[Recipe, list[Job]]] = []
-    _each(campaigns, lambda campaign: planned.append((campaign.loaded.recipe, checked_jobs(campaign))))
-    print_selection(campaigns[0].cluster, planned, console)
+def _print(campaigns: Sequence[Campaign], console: Console) -> list[Planned]:
+    planned: list[Planned] = []
+
+    def plan(campaign: Campaign) -> None:
+        planned.append(Planned(campaign.loaded.recipe, checked_jobs(campaign), campaign.cost()))
+
+    _each(campaigns, plan)
+    beside = campaigns[0].profile.scheduler is Scheduler.slurm
+    print_selection(campaigns[0].cluster, planned, beside, console)
+    return planned
 
 
 def _each(campaigns: Sequence[Campaign], action: Callable[[Campaign], None]) -> None:

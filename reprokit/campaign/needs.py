@@ -12,35 +12,11 @@ from reprokit.campaign.memory import GIB, MemoryEstimate, ModelSize, estimate, l
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe.derived import is_all_bf16
-from reprokit.recipe.schema import Arithmetic, Precision, Recipe, TrainingSection
+from reprokit.recipe.schema import Arithmetic, Recipe, TrainingSection
 
 USABLE = 0.95  # of a memory, the rest being what a process cannot have; a "GB" of a GPU is nearly a GiB
 MOST_NODES = 64  # that a remedy may ask for
 MOST_GROUPS = 1024  # data-parallel groups that a message goes up to
-CHECKPOINT_BYTES = {Precision.fp32: 4, Precision.bf16: 2}  # per parameter
-
-
-@dataclass(frozen=True)
-class Disk:
-    """GiB of all checkpoints, and of the resumable states that are there at a time: two, and the one being written."""
-
-    checkpoints: float
-    states: float
-
-
-def disk(recipe: Recipe) -> Disk | None:
-    """Disk space of a run; None if the size of the model is not known.
-
-    A resumable state has master weight and moments of every parameter: 12 bytes, in official bf16 arithmetic 6.
-    """
-    model, training = model_size(recipe.model), recipe.training
-    if model is None:
-        return None
-    saved = len(training.checkpoint_steps) + (recipe.model.config is not None)
-    return Disk(
-        checkpoints=saved * model.parameters * CHECKPOINT_BYTES[training.precision] / GIB,
-        states=3 * model.parameters * (6 if is_all_bf16(training) else 12) / GIB,
-    )
 
 
 @dataclass(frozen=True)
@@ -94,21 +70,20 @@ def setup_of(recipe: Recipe, profile: ClusterProfile) -> Setup | None:
     return Setup(model, recipe.training, profile.train, longest_row, profile.gpu_memory_gb, local, here)
 
 
-def summary(recipe: Recipe, profile: ClusterProfile) -> list[str]:
-    """One line on memory and one on disk; none if the size of the model is not known."""
-    setup, space = setup_of(recipe, profile), disk(recipe)
-    if setup is None or space is None:
-        return []
+def summary(recipe: Recipe, profile: ClusterProfile) -> str | None:
+    """One line on the memory that training needs; None if the size of the model is not known."""
+    setup = setup_of(recipe, profile)
+    if setup is None:
+        return None
     memory, ranks = setup.memory, setup.resources.tasks
     each, there = ("GPU", f" of {setup.gpu_gib:g} GB") if setup.gpu_gib is not None else ("process", "")
     host = f", {_gib(memory.host)} of memory in every node" if memory.host else ""
     activations = _gib(memory.activations) if setup.model.architecture else "unknown"
-    return [
+    return (
         f"memory: about {_gib(memory.rank)}{there} on each {each} (estimate: states {_gib(memory.states)}, activations "
         f"{activations}, buffers {_gib(memory.buffers)}, peak {_gib(memory.peak[0])}), {_gib(ranks * memory.rank)} on "
-        f"all {ranks}{host}",
-        f"disk: {_gib(space.checkpoints)} for all checkpoints, {_gib(space.states)} for three resumable states",
-    ]
+        f"all {ranks}{host}"
+    )
 
 
 def _gib(size: float) -> str:

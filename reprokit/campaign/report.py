@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from reprokit.campaign import needs
+from reprokit.campaign.cost import Cost, hours_in_words, rounded
+from reprokit.campaign.disk import in_words
 from reprokit.campaign.graph import Workspace
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
-from reprokit.recipe.schema import Recipe, Source
+from reprokit.recipe.schema import Recipe
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
 
+HOW_TO_MEASURE = {
+    "training_mfu": "training_mfu is mfu in train/metrics.jsonl, or MFU of python -m tests.performance.gpu_training",
+    "decoding_mbu": "decoding_mbu is printed by python -m tests.performance.gpu_evaluation",
+}
+LONG_JOBS = {
+    "train": "training takes about {} h; stopped after {}, it goes on from its last state",
+    "evaluate": "an element of the evaluation takes up to {} h; stopped after {}, it keeps its samples and goes on",
+}
 
-def print_plan(recipe: Recipe, jobs: Sequence[Job], cluster: str, profile: ClusterProfile, console: Console) -> None:
-    """The job graph with the resources of each job."""
+
+def print_plan(
+    recipe: Recipe, jobs: Sequence[Job], estimated: Cost, cluster: str, profile: ClusterProfile, console: Console
+) -> None:
+    """The job graph with the resources of each job, and what they are expected to cost."""
     console.print(f"run [bold]{recipe.name}[/] on cluster={cluster}")
-    for line in needs.summary(recipe, profile) if recipe.source is Source.training else ():
-        console.print(line)
     if not jobs:
         console.print("nothing is missing")
         return
+    trains = any(job.name == "train" for job in jobs)
+    if trains and (memory := needs.summary(recipe, profile)):
+        console.print(memory)
+    print_cost(estimated, console)
     table = Table("job", "elements", "each", "after", "does", box=None, header_style="bold")
     names = {job.name for job in jobs}
     for job in jobs:
@@ -36,6 +51,58 @@ def print_plan(recipe: Recipe, jobs: Sequence[Job], cluster: str, profile: Clust
         each = "this machine" if job.name == "prepare" else _describe(job.resources, here)
         table.add_row(job.name, str(len(job.elements)), each, waits + condition, job.description)
     console.print(table)
+
+
+def print_cost(cost: Cost, console: Console) -> None:
+    """Time and disk, what both rest on, and limits that will be run into."""
+    for name, text in cost_in_words(cost):
+        console.print(f"{name:<8} {text}", highlight=False, soft_wrap=True)
+
+
+def cost_in_words(cost: Cost) -> Iterator[tuple[str, str]]:
+    """Lines of `print_cost`, each with its name."""
+    if cost.unknown:
+        yield "time:", cost.unknown
+    elif cost.gpu_hours and cost.wall_hours is not None:
+        wall = f"{rounded(cost.wall_hours)} h with the nodes of the profile and no queue"
+        yield "time:", f"{hours_in_words(cost)}, {wall}"
+    disk = cost.disk
+    parts = {
+        "checkpoints": disk.checkpoints,
+        "resumable states while it trains": disk.states,
+        "samples": disk.samples,
+        "published checkpoints to fetch": disk.published,
+        "other models to fetch": disk.hub,
+    }
+    if said := [f"{in_words(size)} of {what}" for what, size in parts.items() if size >= 1e6]:
+        yield "disk:", ", ".join(said)
+    if cost.gpu_hours:
+        yield from _assumed(cost)
+        yield from (("note:", note) for note in _notes(cost))
+
+
+def _assumed(cost: Cost) -> Iterator[tuple[str, str]]:
+    """What the times rest on, and how to replace assumed rates by measured ones."""
+    said = list(cost.assumptions)
+    if cost.responses:
+        said.append("responses of " + " to ".join(dict.fromkeys(map(rounded, cost.responses))) + " tokens")
+    if said:
+        yield "assumed:", ", ".join(said)
+    if unmeasured := [HOW_TO_MEASURE[rate] for rate in HOW_TO_MEASURE if any(rate in one for one in cost.assumptions)]:
+        yield "", f"estimates, until the cluster profile has measured rates: {'; '.join(unmeasured)}"
+
+
+def _notes(cost: Cost) -> Iterator[str]:
+    """A benchmark that most is spent on, and limits that will be run into."""
+    tokens = sum(cost.tokens.values())
+    largest = max(cost.tokens, key=lambda name: cost.tokens[name], default="")
+    if len(cost.tokens) > 1 and cost.tokens[largest] > tokens / 2:
+        share = f"{cost.tokens[largest] / tokens:.0%} of the tokens to generate are for {largest}"
+        yield f"{share}; evaluation.benchmarks.{largest}.items=N takes the first N of its problems"
+    for stage, job in cost.too_long.items():
+        limit = f"{job.limit:g} h ({stage}.hours of the cluster profile)"
+        again = f"when you launch again; raise {stage}.hours to have it in one go"
+        yield f"{LONG_JOBS[stage].format(rounded(job.hours), limit)} {again}"
 
 
 def _describe(resources: Resources, here: bool) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from submitit import JobEnvironment
 
+from reprokit.errors import UserError
+
 # Below the ephemeral range of Linux (32768 and up), so that no outgoing connection holds the port.
 FIRST_PORT, PORTS = 20000, 12000
 
@@ -35,8 +37,13 @@ class Task:
 
 
 def current_task() -> Task:
-    """The task that this process is, from what Slurm or the local executor put into its environment."""
+    """The task that this process is, from what Slurm or the local executor put into its environment.
+
+    Raises:
+        UserError: it may use fewer cores than it was promised.
+    """
     environment = JobEnvironment()
+    check_cores()
     nodes = environment.num_nodes
     return Task(
         job_id=environment.job_id,
@@ -47,6 +54,30 @@ def current_task() -> Task:
         tasks_on_node=environment.num_tasks // nodes,
         hosts=tuple(environment.hostnames) if nodes > 1 else (),
     )
+
+
+def check_cores() -> None:
+    """See that this task of a Slurm job may use the cores that the profile asks for.
+
+    `srun` of Slurm 22.05 and later gives one core where it is not told otherwise, and a training then takes many times
+    as long without a word. More cores than asked for are fine (nothing binds tasks to cores), and a machine that has
+    fewer than Slurm believes cannot give more.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return
+    asked = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+    granted = len(os.sched_getaffinity(0))
+    if granted < min(asked, os.cpu_count() or 1):
+        binding = os.environ.get("SLURM_CPU_BIND", "not set")
+        raise UserError(
+            f"the profile asks for cpus_per_task: {asked}, but on node {os.environ.get('SLURMD_NODENAME', '?')} this "
+            f"task may use {granted} of {os.cpu_count()} cores (SLURM_CPU_BIND: {binding}). Take what binds tasks to "
+            "cores or changes SRUN_CPUS_PER_TASK out of setup, environment and python of the profile; if the cluster "
+            "itself binds them wrongly, write environment: {SLURM_CPU_BIND: none}."
+        )
 
 
 def _start(environment: JobEnvironment) -> str:
@@ -75,12 +106,21 @@ def address(host: str | None) -> str:
     """An address of the first node that resolves here.
 
     Slurm's node names need not be host names: then its own NodeAddr is asked for.
+
+    Raises:
+        UserError: neither is to be had, as in a container without Slurm's commands.
     """
     if host is None:
         return "127.0.0.1"
     try:
         return socket.gethostbyname(host)
-    except OSError:
-        shown = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, check=True).stdout
-        fields = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+    except OSError as error:
+        try:
+            shown = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            raise UserError(
+                f"the name of the job's first node, {host}, does not resolve here ({error}), and scontrol does not say "
+                "its address: let names of nodes resolve, or make scontrol known to the python of the profile"
+            ) from error
+        fields = dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
         return socket.gethostbyname(fields["NodeAddr"])

@@ -13,9 +13,13 @@ from typing import Any
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from reprokit.cluster.asking import ask
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile
+from reprokit.cluster.sbatch_options import flag
 from reprokit.errors import UserError
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}  # which transformers and vLLM heed too
 
 
 class _PlanningExecutor(SlurmExecutor):
@@ -32,13 +36,12 @@ def available() -> bool:
         return False
     if "SLURM_CONF" in os.environ and not Path(os.environ["SLURM_CONF"]).exists():
         return False  # the commands would wait for the file
-    asked = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
-    return "Could not establish a configuration source" not in asked.stderr
+    return "Could not establish a configuration source" not in ask("scontrol", "ping").complaint
 
 
 def sbatch_text(job: Job, profile: ClusterProfile, logs: Path, dependency: str | None) -> str:
     """The batch script that `submit` would hand to sbatch."""
-    executor = _PlanningExecutor(logs / job.name)
+    executor = _PlanningExecutor(logs / job.name, python=profile.python)
     executor.update_parameters(**_parameters(job, profile, dependency))
     if len(job.elements) > 1:
         executor.parameters["map_count"] = len(job.elements)
@@ -60,7 +63,7 @@ def submit(
     ids: dict[str, str] = {}
     try:
         for job in jobs:
-            executor = SlurmExecutor(logs / job.name)
+            executor = SlurmExecutor(logs / job.name, python=profile.python)
             executor.update_parameters(**_parameters(job, profile, dependency_of(job, ids)))
             submitted = executor.map_array(job.function, *zip(*job.elements, strict=True))
             ids[job.name] = submitted[0].job_id.split("_")[0]
@@ -73,7 +76,8 @@ def submit(
         said = str(error.__cause__ or error)
         raise UserError(
             f"Slurm refused job {job.name}; nothing was left submitted. It said:\n{said}\n"
-            "Check partition, account, limits and resources in the cluster profile against `sinfo` and `sacctmgr`."
+            "Check partition, account, limits and resources in the cluster profile with "
+            "`python -m reprokit.doctor cluster=NAME`."
         ) from error
     return ids
 
@@ -115,7 +119,8 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
     """Keyword arguments of submitit's Slurm executor."""
     resources = job.resources
     cpus = resources.cpus_per_task
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
+    variables = {**(OFFLINE if profile.offline else {}), **profile.environment}
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     # Since Slurm 22.05 srun does not take --cpus-per-task from the batch job: it would get one core.
     exports.append(f"export SRUN_CPUS_PER_TASK={cpus}")
     given = {
@@ -124,7 +129,7 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
         "qos": profile.qos,
         "constraint": profile.constraint,
         "exclude": profile.exclude,
-        "gpus_per_node": resources.gpus_per_node or None,
+        "gpus_per_node": _gpus(resources.gpus_per_node, profile.gpu_type),
         "mem": None if resources.memory_gb is None else f"{round(resources.memory_gb * 1024)}M",
         "dependency": dependency,
     }
@@ -141,9 +146,17 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
         "srun_args": ["--kill-on-bad-exit=1", "--wait=0"],
         "setup": [*exports, *profile.setup],
         # A job whose dependency failed must not wait for ever.
-        "additional_parameters": {"kill-on-invalid-dep": "yes"},
+        "additional_parameters": {
+            "kill-on-invalid-dep": "yes",
+            **{name: flag(value) for name, value in profile.sbatch.items()},
+        },
         **{key: value for key, value in given.items() if value is not None},
     }
+
+
+def _gpus(count: int, kind: str | None) -> int | str | None:
+    """Value of --gpus-per-node; None for none."""
+    return f"{kind}:{count}" if count and kind else count or None
 
 
 def apply_environment(profile: ClusterProfile) -> None:

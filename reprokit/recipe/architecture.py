@@ -13,6 +13,8 @@ from reprokit.recipe.schema import ModelSection
 # Without these fields of a config.json there is no Architecture; others have defaults.
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 
+LARGEST = 2**63 - 1  # of a size: anything above is a slip of the keyboard
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -67,6 +69,7 @@ def from_config(config: Mapping[str, Any]) -> Architecture | None:
     """
     try:
         fields = config.get("text_config") or config
+        context = fields.get("max_position_embeddings")
         hidden, heads = int(fields["hidden_size"]), int(fields["num_attention_heads"])
         found = Architecture(
             hidden_size=hidden,
@@ -77,12 +80,13 @@ def from_config(config: Mapping[str, Any]) -> Architecture | None:
             intermediate_size=int(fields["intermediate_size"]),
             vocabulary=int(fields["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", fields.get("tie_word_embeddings", True))),
-            context=fields.get("max_position_embeddings"),
+            context=None if context is None else int(context),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
         return None
     sizes = (found.hidden_size, found.layers, found.heads, found.key_value_heads, found.head_dim)
-    return found if min(*sizes, found.intermediate_size, found.vocabulary) > 0 else None
+    others = (found.intermediate_size, found.vocabulary)
+    return found if min(*sizes, *others) > 0 and max(*sizes, *others) <= LARGEST else None
 
 
 def of_model(model: ModelSection) -> Architecture | None:

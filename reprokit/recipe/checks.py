@@ -7,6 +7,7 @@ that check, because the value is reported already.
 from __future__ import annotations
 
 import math
+import os.path
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -186,7 +187,12 @@ def check_context(recipe: Recipe) -> Iterator[Problem]:
     """Lengths against the context of a model from random weights."""
     config = recipe.model.config
     context = config.get("max_position_embeddings") if config is not None else None
-    if not isinstance(context, int):
+    if context is None:
+        return
+    if not isinstance(context, int) or context < 1:
+        remedy = "write the number of tokens that the model has positions for, for example 4096"
+        key, given = "model.config.max_position_embeddings", str(context)
+        yield Problem(key, "not a number of tokens", remedy, given, "a whole number >= 1")
         return
     valid = f"at most {context}, model.config.max_position_embeddings"
     evaluated = recipe.evaluation.max_model_length
@@ -301,7 +307,11 @@ def check_total_steps(recipe: Recipe, available: int | None) -> Iterator[Problem
 
 
 def check_files(recipe: Recipe, looked: Mapping[str, list[Path]]) -> Iterator[Problem]:
-    """Local files and folders; `looked`: key -> every place where a relative path was looked for."""
+    """Local files and folders; `looked`: key -> every place where a relative path was looked for.
+
+    What the file system refuses to look for (a name that is too long, a loop of links) is not there: `os.path` says so
+    where `Path` raises.
+    """
 
     def missing(key: str, what: str, given: str) -> Problem:
         places = " and ".join(str(place) for place in looked.get(key, [Path(given)]))
@@ -311,32 +321,32 @@ def check_files(recipe: Recipe, looked: Mapping[str, list[Path]]) -> Iterator[Pr
 
     model, data = recipe.model, recipe.data
     if model.path is not None:
-        if not Path(model.path).is_dir():
+        if not os.path.isdir(model.path):
             yield missing("model.path", "model folder", model.path)
-        elif not (Path(model.path) / "config.json").is_file():
+        elif not os.path.isfile(Path(model.path) / "config.json"):
             remedy = "give the folder that save_pretrained wrote"
             yield Problem("model.path", "not a Hugging Face model: it has no config.json", remedy, model.path)
-    if model.chat_template is not None and not Path(model.chat_template).is_file():
+    if model.chat_template is not None and not os.path.isfile(model.chat_template):
         yield missing("model.chat_template", "file", model.chat_template)
     if model.tokenizer is not None and model.tokenizer.startswith(("/", ".", "~", "$")):
-        if not Path(model.tokenizer).is_dir():
+        if not os.path.isdir(model.tokenizer):
             yield missing("model.tokenizer", "tokenizer folder", model.tokenizer)
-    if data.path is not None and not Path(data.path).is_file():
+    if data.path is not None and not os.path.isfile(data.path):
         yield missing("data.path", "data file", data.path)
     for name, benchmark in recipe.evaluation.benchmarks.items():
-        if benchmark.path is not None and not Path(benchmark.path).exists():
+        if benchmark.path is not None and not (os.path.isfile(benchmark.path) or os.path.isdir(benchmark.path)):
             yield missing(f"evaluation.benchmarks.{name}.path", "file or folder", benchmark.path)
     for name, judge in recipe.evaluation.judges.items():
-        if judge.path is not None and not (Path(judge.path) / "config.json").is_file():
+        if judge.path is not None and not os.path.isfile(Path(judge.path) / "config.json"):
             yield missing(f"evaluation.judges.{name}.path", "Hugging Face model folder", judge.path)
-        if judge.prompt is not None and not Path(judge.prompt).is_file():
+        if judge.prompt is not None and not os.path.isfile(judge.prompt):
             yield missing(f"evaluation.judges.{name}.prompt", "file", judge.prompt)
 
 
 def check_rows(recipe: Recipe) -> Iterator[Problem]:
     """A local data file against the number of rows that the recipe gives."""
     data = recipe.data
-    if data.path is None or not Path(data.path).is_file() or Path(data.path).suffix not in DATA_SUFFIXES:
+    if data.path is None or not os.path.isfile(data.path) or Path(data.path).suffix not in DATA_SUFFIXES:
         return
     try:
         rows = available_rows(recipe)

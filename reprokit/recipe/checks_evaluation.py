@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from reprokit.recipe.derived import all_steps
@@ -56,7 +56,7 @@ def check_published(recipe: Recipe) -> Iterator[Problem]:
     if published.revision is not None and published.hub_id is None:
         remedy = "give published.hub_id too, or remove it"
         yield Problem("published.revision", "only beside published.hub_id", remedy, published.revision)
-    if recipe.source is Source.published and published.path is not None and not Path(published.path).is_dir():
+    if recipe.source is Source.published and published.path is not None and not os.path.isdir(published.path):
         remedy = "give the folder that holds the folders stepN"
         yield Problem("published.path", "no such folder", remedy, published.path)
 

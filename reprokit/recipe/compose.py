@@ -93,9 +93,9 @@ class Composer:
     def _locate(self, item: Entry, path: Path) -> Path | None:
         """The file that an item of `include` means, looked for beside `path` and in the recipes folder."""
         name = os.path.expanduser(with_suffix(item.value))
-        candidates = list(dict.fromkeys((base / name).resolve() for base in (path.parent, self.folder)))
+        candidates = list(dict.fromkeys(Path(os.path.realpath(base / name)) for base in (path.parent, self.folder)))
         for candidate in candidates:
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
         known = fragment_names(self.folder)
         guess = closest(item.value.removesuffix(".yaml"), known)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from reprokit.errors import UserError
 from reprokit.recipe.compose import INCLUDE, with_suffix
+from reprokit.recipe.kit import COST
 from reprokit.recipe.load import RECIPES, find_recipe, load
 from reprokit.recipe.problems import RecipeError
 from reprokit.recipe.schema import Recipe
 from reprokit.recipe.tree import Entry, Origin, leaves, parse
 
 COMMAND = re.compile(r"\brecipe=\S+")
-COST = re.compile(r"# About .* GPU-hours ")
 PATHS = {"path", "chat_template", "tokenizer", "prompt"}  # last parts of the keys that name local files
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def available_rows(recipe: Recipe) -> int | None:
     Raises:
         ValueError: the local file is not a readable parquet file.
     """
-    if recipe.data.path is not None and Path(recipe.data.path).is_file():
+    if recipe.data.path is not None and os.path.isfile(recipe.data.path):
         return rows_of_file(Path(recipe.data.path))
     return recipe.data.rows
 
@@ -63,7 +64,7 @@ def rows_of_file(path: Path) -> int:
     """Number of rows of a .parquet or .jsonl file, without reading their columns.
 
     Raises:
-        ValueError: not a readable parquet file.
+        ValueError: it cannot be read, or is no parquet file.
     """
     state = path.stat()
     return _rows_of_file(path, state.st_mtime_ns, state.st_size)
@@ -72,13 +73,16 @@ def rows_of_file(path: Path) -> int:
 @lru_cache
 def _rows_of_file(path: Path, modified: int, size: int) -> int:
     """Rows of a .parquet file or lines of a .jsonl file; `modified` and `size` make a changed file another one."""
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    try:
+        with path.open("rb") as stream:
+            if path.suffix != ".parquet":
+                return sum(1 for _ in stream)
+            import pyarrow as pa
+            import pyarrow.parquet as pq
 
-        try:
-            return int(pq.read_metadata(path).num_rows)
-        except pa.ArrowException as error:
-            raise ValueError(f"{path}: not a readable parquet file: {error}") from error
-    with path.open("rb") as stream:
-        return sum(1 for _ in stream)
+            try:
+                return int(pq.read_metadata(stream).num_rows)
+            except pa.ArrowException as error:
+                raise ValueError(f"{path}: not a readable parquet file: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from reprokit.errors import UserError
 from reprokit.recipe.checks import check_ranges
 from reprokit.recipe.compose import Composer, fragment_names
-from reprokit.recipe.load import RECIPES, find_recipe, folded, load, recipe_names
+from reprokit.recipe.load import RECIPES, find_recipe, folded, load, matching_names, recipe_names
 from reprokit.recipe.problems import RecipeError
 from reprokit.recipe.schema import Recipe
 from reprokit.recipe.tree import Origin
 from reprokit.recipe.typed import MISSING_VALUE, NO_VALUE, convert, resolve, with_defaults
 
+COST = re.compile(r"^# About (\S+) GPU-hours on (\w+)", re.M)
+
 
 def select(pattern: str | None) -> list[str]:
-    """Recipes whose name fits a pattern with `*`, `?` or `[`, or has `pattern` in it, in any case; None for all.
+    """Recipes that a pattern with `*` or `?` means, as in `recipe=`, or else with `pattern` in the name; None for all.
 
     Raises:
         UserError: there is none.
@@ -26,8 +28,10 @@ def select(pattern: str | None) -> list[str]:
     names = recipe_names()
     if pattern is None:
         return names
-    wild = pattern if any(char in pattern for char in "*?[") else f"*{pattern}*"
-    found = [name for name in names if fnmatchcase(name.lower(), wild.lower())]
+    if set("*?") & set(pattern):
+        found = matching_names(pattern)
+    else:
+        found = [name for name in names if pattern.lower() in name.lower()]
     if not found:
         raise UserError(f"no recipe has a name like {pattern}; valid: {', '.join(folded(names))}")
     return found
@@ -37,6 +41,12 @@ def purpose(name: str) -> str:
     """The first comment line of a recipe, without its `#`; "" if it does not begin with one."""
     line = find_recipe(name).read_text(encoding="utf-8-sig").partition("\n")[0].strip()
     return line.removeprefix("#").strip() if line.startswith("#") else ""
+
+
+def stated_hours(name: str) -> str:
+    """What the head of a recipe says of its cost, `1,000 on H200`; "" if nothing."""
+    said = COST.search(find_recipe(name).read_text(encoding="utf-8-sig"))
+    return f"{said[1]} on {said[2]}" if said else ""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def find_recipe(name: str, folder: Path = RECIPES) -> Path:
     if is_path:
         places.insert(0, Path.cwd() / os.path.expanduser(name))
     for place in places:
-        if name and "\0" not in name and place.is_file():
+        if name and os.path.isfile(place):
             return place.resolve()
     known = recipe_names(folder)
     guess = closest(name, known)
@@ -199,7 +199,7 @@ def _absolute_paths(values: dict[str, Any], root: Entry, folder: Path) -> dict[s
         bases = [file.parent] if file else []
         bases += [Path.cwd(), folder.parent]
         looked[key] = list(dict.fromkeys(Path(os.path.abspath(os.path.join(base, expanded))) for base in bases))
-        found = next((place for place in looked[key] if place.exists()), None)
+        found = next((place for place in looked[key] if os.path.exists(place)), None)
         if found:
             section[name] = str(found)
     return looked

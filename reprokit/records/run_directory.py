@@ -124,6 +124,10 @@ class RunDirectory:
         checkpoints = all(self.manifest(step) is not None for step in steps)
         return checkpoints and all(path.exists() for path in needed)
 
+    def has_evaluated(self) -> bool:
+        """Whether there is anything of an evaluation, be it only its problems."""
+        return (self.root / "evaluation").is_dir()
+
     def items(self, benchmark: str) -> Path:
         """The problems of a benchmark as they are put to every checkpoint."""
         return self.root / "evaluation" / "items" / f"{benchmark}.jsonl"

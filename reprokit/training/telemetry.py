@@ -14,11 +14,10 @@ import msgspec
 import torch
 
 from reprokit.errors import UserError
+from reprokit.recipe import gpus
 from reprokit.records.run_directory import RunDirectory
 from reprokit.training import engine
 
-# Dense bf16 operations per second of one GPU, by its name (data sheets of the SXM variants).
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12, "B200": 2250e12}
 EXPLOSION = 1000.0  # times the median norm of the last steps
 REMEMBERED, NEEDED = 50, 10  # norms of how many steps the median is over, at most and at least
 
@@ -57,12 +56,8 @@ class StepMetrics(msgspec.Struct, kw_only=True):
 
 def peak_flops() -> float | None:
     """Peak bf16 operations per second of this rank's GPU; None on the CPU and for GPUs that are not in the table."""
-    if not torch.cuda.is_available():
-        return None
-    name = torch.cuda.get_device_name()
-    if "PCIe" in name or "NVL" in name:
-        return None
-    return next((peak for known, peak in PEAK_FLOPS.items() if known in name), None)
+    gpu = gpus.of_device(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    return gpu.flops if gpu else None
 
 
 def peak_memory_gib() -> float:

@@ -2,7 +2,8 @@
 
     python -m tests.performance.gpu_evaluation [--out results/performance/h200_evaluation.json] [--rounds N] [--toy]
 
---toy runs the same with a small model, on a CPU where there is no GPU, for tests: it says nothing about speed.
+Prints the memory bandwidth utilisation of generation, too, which a cluster profile can have as `decoding_mbu`. --toy
+runs the same with a small model, on a CPU where there is no GPU, for tests: it says nothing about speed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from typing import Any
 import torch
 from msgspec import structs
 
+from reprokit.campaign.generation import Load, bytes_read, engine_size, load_of
+from reprokit.campaign.memory import ELEMENT, ModelSize
+from reprokit.campaign.rates import Rates
+from reprokit.recipe import gpus
+from reprokit.recipe.architecture import from_config
+from reprokit.recipe.gpus import Gpu
 from reprokit.recipe.schema import Precision
 from reprokit.records import provenance
 from reprokit.records.files import write_json
 from tests.performance.bench_evaluation import CHECKPOINTS, TOY_MODEL, run
-from tests.performance.generation import Job
+from tests.performance.generation import PROMPT_WORDS, Job
 from tests.performance.gpu_training import real_model
 
 CONTEXT = 16384
@@ -61,9 +68,23 @@ def main(words: Sequence[str]) -> int:
         **run(bare, starts),
     }
     print(f"{found['device']}", flush=True)
+    if torch.cuda.is_available() and (gpu := gpus.of_device(found["device"])):
+        found["decoding_mbu"] = round(decoding_mbu(bare, found["generation"], gpu), 3)
+        print(f"decoding_mbu: {found['decoding_mbu']}  (for the cluster profile)", flush=True)
     if options.out:
         write_json(options.out, found)
     return 0
+
+
+def decoding_mbu(job: Job, generated: dict[str, Any], gpu: Gpu) -> float:
+    """Memory bandwidth utilisation of our generation, as the planner of runs takes it: see `campaign.generation`."""
+    architecture = from_config(job.model)
+    assert architecture is not None
+    size = engine_size(ModelSize(architecture.parameters, architecture), 1, ELEMENT[job.precision])
+    load = sum((load_of(count, tokens, PROMPT_WORDS, tokens) for count, tokens in job.requests), Load())
+    rates = Rates(gpu, gpu.memory_gb, gpu.flops, gpu.flops, gpu.bandwidth, "", "")
+    seconds = generated["tokens"]["ours"] / generated["ours"]["median"]
+    return sum(bytes_read(load, size, 1, rates)) / gpu.bandwidth / seconds
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def score(root: Path) -> None:
     """Score every sample that has no current score, and write the results."""
     from reprokit.evaluation.score_stage import score_run
 
+    rendezvous.check_cores()
     run = RunDirectory(root)
     score_run(run, load_resolved(run.recipe), run.progress("score"))
 

@@ -81,10 +81,9 @@ def launch(campaign: Campaign, console: Console) -> None:
         UserError: the machine, cluster or disk does not fit, the run folder belongs to another recipe, another launch
             is at work, a job failed, or Slurm refused one or does not answer.
     """
+    make_ready(campaign)
     jobs = checked_jobs(campaign)
-    _check_scheduler(campaign)
     _check_keys(campaign, jobs)
-    link_runs(campaign.workspace.root, campaign.profile)
     check_disk(campaign.cost().disk, campaign.run.root.parent, f"recipe {campaign.loaded.recipe.name}")
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with locked(campaign.run):
@@ -203,6 +202,16 @@ def _check_keys(campaign: Campaign, jobs: Sequence[Job]) -> None:
                 f"Export it before you launch (jobs get it from there), or name another with "
                 f"evaluation.judges.{name}.api_key_variable"
             )
+
+
+def make_ready(campaign: Campaign) -> None:
+    """Look for the scheduler, and for the folder of the runs where the profile has it.
+
+    Raises:
+        UserError: this machine cannot submit to the scheduler, or `runs` is another folder already.
+    """
+    _check_scheduler(campaign)
+    link_runs(campaign.workspace.root, campaign.profile)
 
 
 def _check_scheduler(campaign: Campaign) -> None:

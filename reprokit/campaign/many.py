@@ -8,7 +8,7 @@ from rich.console import Console
 
 from reprokit.campaign.cost import total
 from reprokit.campaign.disk import check_disk
-from reprokit.campaign.launching import Campaign, checked_jobs, launch
+from reprokit.campaign.launching import Campaign, checked_jobs, launch, make_ready
 from reprokit.campaign.report_selection import Planned, print_selection
 from reprokit.cluster.profile import Scheduler
 from reprokit.errors import UserError
@@ -31,6 +31,7 @@ def launch_all(campaigns: Sequence[Campaign], console: Console) -> None:
         UserError: what is wrong with any of the runs, before anything is launched; or, at the end, what became of
             those that could not be launched or failed.
     """
+    make_ready(campaigns[0])
     planned = _print(campaigns, console)
     check_disk(total(run.cost for run in planned).disk, campaigns[0].run.root.parent, f"{len(campaigns)} runs")
 

@@ -30,6 +30,11 @@ def of_profile(profile: ClusterProfile, cluster: Slurm) -> Iterator[Finding]:
     for stage, found in by_stage.items():
         if all(finding.level is not Level.problem for finding in found):
             yield submission(stage, getattr(profile, stage), profile)
+    yield from of_array(profile, cluster)
+
+
+def of_array(profile: ClusterProfile, cluster: Slurm) -> Iterator[Finding]:
+    """A warning if the evaluation array cannot hold the checkpoints of a usual run."""
     checkpoints = formats.number(cluster.config.get("MaxArraySize", "1001")) * profile.checkpoints_per_element
     if checkpoints < FEW_CHECKPOINTS:
         to_do = f"set checkpoints_per_element: {profile.checkpoints_per_element * FEW_CHECKPOINTS} or so"

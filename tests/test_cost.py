@@ -142,8 +142,6 @@ def test_measured_rates_win_over_assumptions() -> None:
     assert 1.5 < measured.gpu_hours["evaluate"] / assumed.gpu_hours["evaluate"] < 2
     assert {"training_mfu 0.4", "decoding_mbu 0.5"} <= set(assumed.assumptions)
     assert not any("mfu" in one or "mbu" in one for one in measured.assumptions)
-    with pytest.raises(UserError, match="training_mfu: 40.0 .* above 0 and at most 1"):
-        whole(recipe_of(), profile(training_mfu=40.0))
 
 
 def report_of(run: RunDirectory, lengths: list[int], max_length: int = 20000) -> None:
@@ -265,8 +263,6 @@ def test_gpus_that_are_not_known() -> None:
     assert "Set gpu there to one of A100, " in unnamed.unknown and unnamed.gpu_hours == {}
     unmeasured = whole(recipe_of(), profile(memory=None))
     assert "Set gpu_memory_gb: 141 there" in unmeasured.unknown and unmeasured.gpu_hours == {}
-    with pytest.raises(UserError, match="gpu: h200 .* Did you mean H200"):
-        whole(recipe_of(), profile(gpu="h200"))
     nameless = replace(recipe_of(), model=ModelSection(name="x", hub_id="a/b"))
     assert "model.shape" in whole(nameless).unknown and whole(nameless).disk.checkpoints == 0
 

@@ -127,6 +127,8 @@ def test_every_profile_is_valid_and_short() -> None:
         ("collect: {hours: .nan}", "must be positive"),
         ("gpu_memory_gb: -1", "must be positive"),
         ("train: {gpus_per_node: -1}", "must not be negative"),
+        ("gpu: h200", "name one of A100"),
+        ("training_mfu: 40", "above 0 and at most 1"),
         ("gpu_type: gpu:h200", "of gpu:h200:8 it is h200"),
         ("python: ''", "not one shell command"),
         ('python: "python\\nreboot"', "not one shell command"),

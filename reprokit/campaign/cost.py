@@ -112,7 +112,7 @@ def cost(
         stages: those that may run.
 
     Raises:
-        UserError: the profile names a GPU that is not known, or no engine fits its GPUs.
+        UserError: no engine fits the GPUs of the profile.
         ValueError: the rows are in a file that is no parquet file.
     """
     work = work_of(recipe, run, stages)

@@ -19,8 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reprokit.cluster.profile import ClusterProfile
-from reprokit.errors import UserError
-from reprokit.recipe import gpus
 from reprokit.recipe.gpus import GPUS, Gpu
 
 TRAINING_MFU = 0.40
@@ -43,11 +41,7 @@ class Rates:
 
 
 def rates_of(profile: ClusterProfile) -> Rates | str:
-    """The rates of a profile's GPUs, or why they are not known, with what to do about it.
-
-    Raises:
-        UserError: `gpu` of the profile is not known.
-    """
+    """The rates of a profile's GPUs, or why they are not known, with what to do about it."""
     if profile.gpu_memory_gb is None and profile.gpu is None:
         return "no GPU in the cluster profile: times are not estimated"
     if profile.gpu is None:
@@ -55,16 +49,12 @@ def rates_of(profile: ClusterProfile) -> Rates | str:
             "GPU-hours are not known: the cluster profile does not say which GPUs it has. Set gpu there to one of "
             + ", ".join(GPUS)
         )
-    gpu = gpus.named(profile.gpu)
+    gpu = GPUS[profile.gpu]
     if profile.gpu_memory_gb is None:
         return (
             f"GPU-hours are not known: the cluster profile has gpu: {gpu.name} without gpu_memory_gb, so that its jobs "
             f"use the CPU. Set gpu_memory_gb: {gpu.memory_gb:g} there"
         )
-    for key in ("training_mfu", "decoding_mbu"):
-        value = getattr(profile, key)
-        if value is not None and not 0 < value <= 1:
-            raise UserError(f"{key}: {value} in the cluster profile must be above 0 and at most 1")
     return Rates(
         gpu=gpu,
         memory_gb=profile.gpu_memory_gb,

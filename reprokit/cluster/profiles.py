@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from reprokit.cluster.profile import STAGES, ClusterProfile, Resources, Scheduler
 from reprokit.cluster.sbatch_options import check_sbatch
 from reprokit.recipe.compose import Composer
+from reprokit.recipe.gpus import GPUS
 from reprokit.recipe.problems import Problem, RecipeError, closest
 from reprokit.recipe.tree import COMMAND_LINE, Entry, Origin, shown
 from reprokit.recipe.typed import convert, literal, with_defaults
@@ -100,6 +101,13 @@ def _wrong(profile: ClusterProfile) -> Iterator[tuple[str, str, str, str]]:
         value = getattr(profile, key)
         if value is not None and not 0 < value < math.inf:
             yield key, *_POSITIVE, str(value)
+    if profile.gpu is not None and profile.gpu not in GPUS:
+        remedy = f"name one of {', '.join(GPUS)}; or leave gpu out, or add the kind to reprokit/recipe/gpus.py"
+        yield "gpu", "no GPU whose rates are known", remedy, profile.gpu
+    for key in ("training_mfu", "decoding_mbu"):
+        rate = getattr(profile, key)
+        if rate is not None and not 0 < rate <= 1:
+            yield key, "out of range", "give the measured part of the peak, above 0 and at most 1", str(rate)
     if profile.gpu_type is not None and not re.fullmatch(r"[\w.-]+", profile.gpu_type):
         remedy = "write it as `sinfo -o %G` does between the colons: of gpu:h200:8 it is h200"
         yield "gpu_type", "no type of GPU", remedy, profile.gpu_type

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reprokit.errors import UserError
-from reprokit.recipe.problems import closest
-
 
 @dataclass(frozen=True)
 class Gpu:
@@ -37,22 +34,6 @@ GPUS = {
     )
 }
 OTHER_VARIANTS = ("pcie", "nvl", "laptop")  # of a kind, with other rates
-
-
-def named(name: str) -> Gpu:
-    """The kind that a cluster profile names as `gpu`.
-
-    Raises:
-        UserError: it is not in the table; the message has the kinds that are.
-    """
-    if name in GPUS:
-        return GPUS[name]
-    guess = closest(name, list(GPUS))
-    meant = f" Did you mean {guess}?" if guess else ""
-    raise UserError(
-        f"gpu: {name} in the cluster profile is no GPU whose rates are known.{meant} Valid: {', '.join(GPUS)}; leave "
-        "gpu out, or add the kind to reprokit/recipe/gpus.py"
-    )
 
 
 def of_device(name: str) -> Gpu | None:

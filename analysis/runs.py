@@ -94,6 +94,11 @@ def _comparable(record: Record) -> tuple[object, ...]:
 
 
 def _lent_base(entries: list[Entry], bases: dict[tuple[object, ...], list[Entry]]) -> list[Entry]:
+    """Of several runs that have evaluated the base, the one that does nothing else lends it, else the first by name."""
     wanted = dict.fromkeys(_comparable(entry.record) for entry in entries)
     present = {_comparable(entry.record) for entry in entries if entry.record.step == 0}
-    return [base for key in wanted if key not in present for base in bases.get(key, [])]
+    lent = []
+    for there in (bases[key] for key in wanted if key not in present and key in bases):
+        lender = min((entry.record for entry in there), key=lambda record: (record.checkpoints != "model", record.run))
+        lent += [entry for entry in there if entry.record.run == lender.run]
+    return lent

@@ -8,6 +8,7 @@ evaluation.benchmarks.gpqa_diamond.path=gpqa_diamond.csv; recipe=NAME takes anot
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -33,14 +34,14 @@ def as_launch(words: Sequence[str]) -> list[str]:
     if path.is_dir():
         if revision is not None:
             raise UserError(f"revision={revision}: only a hub id has revisions, and {model} is a folder")
-        source = [f"model.path={path.absolute()}"]
+        source = [f"model.path={json.dumps(str(path.absolute()))}"]  # a comma in it divides nothing
         parts = path.absolute().parts[-2:] if path.name.startswith("step") else [path.absolute().name]
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         source = [f"model.hub_id={model}"] + ([f"model.revision={revision}"] if revision else [])
         parts = [model.rpartition("/")[2]]
     else:
         raise UserError(f"model={model} is neither a folder here nor a hub id (owner/name)")
-    own = re.sub(r"[^\w.-]", "_", "_".join(parts)).lstrip(".-")
+    own = re.sub(r"[^\w.-]", "_", "_".join(parts), flags=re.ASCII).lstrip(".-")
     name = given.pop("name", None) or own
     recipe = given.pop("recipe", "evaluation/any_model")
     shown = given.pop("model.name", own)

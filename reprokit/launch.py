@@ -19,7 +19,7 @@ from rich.console import Console
 from reprokit.campaign.graph import Workspace
 from reprokit.campaign.launching import Campaign, dry_run, launch
 from reprokit.campaign.many import dry_run_all, launch_all
-from reprokit.campaign.selection import Kind, Selection, select
+from reprokit.campaign.selection import Kind, Selection, notes, select
 from reprokit.cluster import slurm
 from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
@@ -102,6 +102,8 @@ def run(request: Request) -> None:
         )
         for loaded in select(request.selection)
     ]
+    for note in notes(request.selection):
+        console.print(note)
     if len(campaigns) == 1:
         (dry_run if request.dry_run else launch)(campaigns[0], console)
     else:

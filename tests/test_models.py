@@ -258,9 +258,9 @@ def test_a_converted_model_is_written_in_several_files(monkeypatch: pytest.Monke
     weights = random_weights(SIZES)
     source = write_internlm2(tmp_path / "internlm2", SIZES, weights)
     tokenizer = load_internlm2_tokenizer(source)
-    internlm2.convert(source, tmp_path / "whole", tokenizer)
+    internlm2.convert(source, tmp_path / "whole", tokenizer, 0, None)
     monkeypatch.setattr("reprokit.training.shards.MAX_SHARD_BYTES", 40_000)
-    internlm2.convert(source, tmp_path / "parts", tokenizer)
+    internlm2.convert(source, tmp_path / "parts", tokenizer, 0, None)
     files = sorted((tmp_path / "parts").glob("*.safetensors"))
     assert len(files) > 2 and (tmp_path / "parts" / "model.safetensors.index.json").exists()
     parts = {name: tensor for path in files for name, tensor in load_file(path).items()}
@@ -297,7 +297,7 @@ def test_weights_that_do_not_fit_are_refused(harm: str, complaint: str, tmp_path
     if harm == "cut":
         file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UserError, match=complaint):
-        internlm2.convert(source, tmp_path / "step_000000", load_internlm2_tokenizer(source))
+        internlm2.convert(source, tmp_path / "step_000000", load_internlm2_tokenizer(source), 0, None)
     assert [path.name for path in tmp_path.iterdir()] == ["internlm2"]
 
 

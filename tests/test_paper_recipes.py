@@ -195,7 +195,8 @@ def test_a_recipe_names_its_figures_and_tables(run: str) -> None:
     for kind, listed in re.findall(r"(Figure|Table)s? ([^;.]+)", alone):
         for first, last in re.findall(r"(\d+)(?: to (\d+))?", listed):
             named[kind] |= set(range(int(first), int(last or first) + 1))
-    known = {kind: {int(text.split()[1]) for text in paper.exhibits_of(run) if text.startswith(kind)} for kind in named}
+    exhibits = {"Figure": paper.FIGURES, "Table": paper.TABLES}
+    known = {kind: {int(number) for number, shown in exhibits[kind].items() if run in shown.runs} for kind in named}
     assert named["Figure"] == known["Figure"], sentence
     assert named["Table"] <= known["Table"], sentence
     rest = known["Table"] - named["Table"]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reprokit.campaign.collect import collect
 from reprokit.errors import UserError
-from reprokit.preparation.published import folder_of
+from reprokit.preparation.published import folder_of, prepare_published
+from reprokit.preparation.sentencepiece_tokenizer import load_internlm2_tokenizer
 from reprokit.recipe import RecipeError, load
 from reprokit.recipe.schema import PublishedSection
+from reprokit.records.files import read_json
 from reprokit.records.record import Record, read_results
 from reprokit.records.run_directory import RunDirectory
 from tests.conftest import launch
+from tests.test_models import SIZES, random_weights, write_internlm2
 
 
 @pytest.fixture(scope="module")
@@ -60,36 +66,84 @@ def test_published_checkpoints_score_as_in_the_run_that_trained_them(
     assert "nothing was run again" in again.stdout
 
 
-def test_a_grid_runs_here_one_after_the_other_with_one_base(
+def test_several_runs_go_one_after_the_other_with_one_base(
     tiny_recipe: Path, local_run: RunDirectory, released: Path, tmp_path: Path
 ) -> None:
-    asked = [*words(tiny_recipe, released, local_run), "evaluation.benchmarks.chain_sum=false"]
-    asked += ["training.weight_decay=0.01,0.02", "evaluation.steps=[0,8]"]  # of what was published: a label only
+    other = tiny_recipe.with_name("other.yaml")
+    other.write_text(tiny_recipe.read_text().replace("name: tiny", "name: other", 1))
+    asked = [*words(Path(f"{tiny_recipe},{other}"), released, local_run), "evaluation.benchmarks.chain_sum=false"]
+    asked += ["evaluation.steps=[0,8]"]
     looked = launch(tmp_path, *asked, "dry_run=true")
     assert looked.returncode == 0, looked.stderr
     assert not (tmp_path / "runs").exists() and "nothing was written" in looked.stdout
     done = launch(tmp_path, *asked)
     assert done.returncode == 0, done.stdout + done.stderr
     files = sorted(path.name for path in (tmp_path / "results").iterdir())
-    runs = ["tiny_published_weight_decay0.01", "tiny_published_weight_decay0.02"]
+    runs = ["other_published", "tiny_published"]
     assert files == ["Qwen3-tiny.json", *(f"{run}.json" for run in runs)]
     steps = {file: {each.step for each in read_results(tmp_path / "results" / file).records} for file in files}
     assert steps == {"Qwen3-tiny.json": {0}, **{f"{run}.json": {8} for run in runs}}
     assert {each.checkpoints for each in read_results(tmp_path / "results/Qwen3-tiny.json").records} == {"model"}
     again = launch(tmp_path, *asked)
     assert again.returncode == 0 and again.stdout.count("nothing was run again") == 3
+    shutil.rmtree(tmp_path / "runs/other_published")
+    some = launch(tmp_path, *asked, "stages=collect")
+    assert some.returncode == 0 and "1 of 3 runs were never started and are left out" in some.stdout, some.stderr
+    # Results whose run folder is gone are not replaced by those of a part of the run.
+    kept = (tmp_path / "results/other_published.json").read_bytes()
+    less = launch(tmp_path, *asked, "evaluation.benchmarks.countdown=false", "evaluation.benchmarks.chain_sum={}")
+    assert less.returncode == 2 and "has results of 1 cells that the run folder has not (step 8 on cou" in less.stderr
+    assert (tmp_path / "results/other_published.json").read_bytes() == kept
+    assert not (tmp_path / "runs/other_published").exists()
 
 
 def test_what_is_wrong_with_any_run_is_said_before_the_first_starts(
     tiny_recipe: Path, local_run: RunDirectory, released: Path, tmp_path: Path
 ) -> None:
     asked = words(tiny_recipe, released, local_run)
-    taken = tmp_path / "runs/tiny_published_learning_rate1e-3"
+    taken = tmp_path / "runs/tiny_published_seed1"
     taken.mkdir(parents=True)
-    done = launch(tmp_path, *asked, "training.learning_rate=1e-3,2e-3", "stages=score,collect")
+    done = launch(tmp_path, *asked, "evaluation.seed=1,2", "stages=score,collect")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "3 of 3 runs" in done.stderr and "was never started" in done.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [taken.name] and not list(taken.iterdir())
+
+
+def test_all_checkpoints_are_of_one_commit_and_it_is_recorded(
+    local_run: RunDirectory, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the cache of the hub has them; what was asked of the hub is looked at, for there is none here."""
+    asked: list[tuple[str, str | None]] = []
+
+    def fetched(hub_id: str, revision: str | None, allow_patterns: list[str]) -> str:
+        name = allow_patterns[0].partition("/")[0]
+        asked.append((name, revision))
+        folder = tmp_path / "hub" / "snapshots" / ("c0ffee" if revision is None else revision)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.symlink(local_run.checkpoint(int(name.removeprefix("step"))), folder / name)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    recipe = load(str(tiny_recipe), ["source=published", "published.hub_id=someone/tiny"]).recipe
+    run = RunDirectory(tmp_path / "run")
+    prepare_published(run, recipe, None)
+    assert asked == [("step8", None), ("step16", "c0ffee")]
+    (run.checkpoint(8) / "manifest.json").unlink()
+    os.unlink(tmp_path / "hub/snapshots/c0ffee/step8")
+    prepare_published(run, recipe, None)
+    assert asked[2:] == [("step8", "c0ffee")]
+    manifests = [run.manifest(step) for step in (8, 16)]
+    assert [made and made.revision for made in manifests] == ["c0ffee", "c0ffee"]
+    assert collect(run, recipe).provenance["published"] == {"hub_id": "someone/tiny", "revision": "c0ffee"}
+
+
+def test_published_internlm2_becomes_llama(tiny_recipe: Path, tmp_path: Path) -> None:
+    source = write_internlm2(tmp_path / "released/step8", SIZES, random_weights(SIZES))
+    asked = ["source=published", f"published.path={tmp_path / 'released'}", "evaluation.steps=[8]"]
+    run = RunDirectory(tmp_path / "run")
+    prepare_published(run, load(str(tiny_recipe), asked).recipe, load_internlm2_tokenizer(source))
+    assert run.weights(8) == run.checkpoint(8)
+    assert read_json(run.weights(8) / "config.json", dict[str, Any])["model_type"] == "llama"
 
 
 def test_a_checkpoint_that_is_not_released_says_which(released: Path, tmp_path: Path) -> None:
@@ -105,6 +159,7 @@ def test_a_checkpoint_that_is_not_released_says_which(released: Path, tmp_path: 
         (["source=published", "published.path=/no/such"], "no such folder"),
         (["source=published", "published.hub_id=a/b", "published.path=."], "exactly one source"),
         (["published.revision=main"], "only beside published.hub_id"),
+        (["source=published", "published.path=.", "training.epochs=2"], "how these checkpoints were trained"),
         (["evaluation.steps=[5]"], "no checkpoint of these steps is saved"),
         (["evaluation.steps=[]"], "leave it out to evaluate all"),
         (["evaluation.steps=[-1]"], "out of range"),

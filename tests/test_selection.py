@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reprokit.campaign.selection import Selection, grid, recipe_of, select
+from reprokit.campaign.selection import Selection, grid, notes, recipe_of, select
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe, evaluated_steps, load_resolved
 from reprokit.recipe.schema import Source
-from reprokit.records.paper import FIGURES, NINE, TABLES, exhibits_of
+from reprokit.records.paper import FIGURES, NINE, TABLES
 
 GRID = [10, 20, 40, 80, 160, 320, 480, 640]
 
@@ -74,6 +74,12 @@ def test_lists_of_values_are_a_grid(overrides: list[str], expected: list[tuple[t
         ("figure", "16", (), "does not exist. Valid: 2, 3, 4"),
         ("table", "3", (), "has the settings of training and no results"),
         ("table", "two", (), "does not exist"),
+        ("figure", ",", (), "give a number, for example figure=2"),
+        ("figure", "6", ("evaluation.steps=[10]",), "says which checkpoints are evaluated"),
+        ("figure", "6", ("source=model",), "says which checkpoints are evaluated"),
+        ("figure", "6", ("evaluation.benchmarks.hex_phi=false",), "none of them is left to evaluate"),
+        ("recipe", "mini", ("data.seed=1,2", "data.seed=3"), "data.seed is given more than once"),
+        ("recipe", "mini", ("evaluation.benchmarks._questions={}",), "not a benchmark to choose"),
     ],
 )
 def test_what_cannot_be_selected_says_why(kind: str, value: str, overrides: tuple[str, ...], expected: str) -> None:
@@ -140,7 +146,33 @@ def test_every_run_of_every_figure_and_table_has_its_recipe() -> None:
     assert len(runs) == 33
     for run in sorted(runs):
         (loaded,) = chosen("recipe", recipe_of(run))
-        assert loaded.recipe.name == run and exhibits_of(run)
+        assert loaded.recipe.name == run
+
+
+def test_a_pattern_of_published_checkpoints_leaves_out_what_nobody_published() -> None:
+    loaded = chosen("recipe", "paper/*", "source=published")
+    assert len(loaded) == 9 + 33 and not [name for name in names(loaded) if "Gemma" in name]
+    with pytest.raises(UserError, match="exactly one source is needed"):
+        chosen("recipe", "paper/gemma3_27b_math_cot_20k_lr5e-5_ep8_bs256", "source=published")
+
+
+def test_a_base_with_any_name_has_a_folder_of_its_own() -> None:
+    recipe = "paper/qwen3_8b_math_cot_20k_lr5e-5_ep8_bs256"
+    for given in ("Org/My Model", "../../x", "Modell ü"):
+        base = chosen("recipe", recipe, f"model.name={given}", "evaluation.seed=1,2")[0].recipe
+        assert re.fullmatch(r"[A-Za-z][\w.-]*", base.name, re.ASCII) and base.model.name == given
+
+
+def test_appendix_tables_ask_all_reward_models_and_omit_a_step() -> None:
+    table = chosen("table", "8")
+    assert [evaluated_steps(each.recipe) for each in table] == [[0], [step for step in GRID if step != 20]]
+    assert all(each.recipe.evaluation.judges.keys() == {"Sky", "Mis"} for each in table)
+    assert not chosen("table", "2")[0].recipe.evaluation.judges
+
+
+def test_what_is_not_known_of_a_figure_is_said() -> None:
+    assert notes(Selection("figure", "3")) == [] and notes(Selection("recipe", "mini")) == []
+    assert notes(Selection("figure", "3,4")) == ["figure 4: which benchmarks it shows is not known: all nine are taken"]
 
 
 def test_published_checkpoints_are_other_runs_with_the_same_bases() -> None:
@@ -151,7 +183,7 @@ def test_published_checkpoints_are_other_runs_with_the_same_bases() -> None:
 
 
 def test_what_is_selected_is_what_a_job_reads(tmp_path: Path) -> None:
-    selections = [("figure", "3,6"), ("table", "2"), ("figure", "6", "source=published")]
+    selections = [("figure", "3,6"), ("table", "2"), ("table", "8"), ("figure", "6", "source=published")]
     for loaded in [each for words in selections for each in chosen(*words)]:
         (tmp_path / "recipe.yaml").write_text(loaded.to_yaml())
         assert load_resolved(tmp_path / "recipe.yaml") == loaded.recipe

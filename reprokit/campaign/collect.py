@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
     missing = missing_cells(run, recipe)
     provenance: dict[str, dict[str, Any]] = {}
     records = []
-    for cell in [*all_cells(recipe), *_others(run, recipe)]:
+    for cell in sorted([*all_cells(recipe), *_others(run, recipe)], key=lambda cell: (cell.step, cell.benchmark)):
         result = None if cell in missing else read_result(run.result(cell.step, cell.benchmark))
         if result is not None:
             key = _key_of(provenance, _made_by(result))
@@ -32,7 +33,9 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
     if run.provenance.exists():
         provenance["training"] = read_json(run.provenance, dict[str, Any])
     if recipe.source is Source.published:
-        provenance["published"] = {"hub_id": recipe.published.hub_id, "revision": recipe.published.revision}
+        commits = {made.revision for made in map(run.manifest, all_steps(recipe)[1:]) if made is not None}
+        revision = next(filter(None, commits), recipe.published.revision)
+        provenance["published"] = {"hub_id": recipe.published.hub_id, "revision": revision}
     return Results(
         run=recipe.name,
         records=records,
@@ -49,17 +52,30 @@ def _others(run: RunDirectory, recipe: Recipe) -> list[Cell]:
     return [cell for cell in cells if cell not in asked]
 
 
-def keep_fuller(path: Path, gathered: Results) -> None:
-    """Raises UserError rather than let a partial run replace a results file that has more."""
-    if not gathered.missing or not path.exists():
+def keep_fuller(path: Path, cells: Iterable[Cell]) -> None:
+    """Keep a results file that has more than what would replace it.
+
+    Args:
+        cells: those of which there are results, or will be.
+
+    Raises:
+        UserError: the file has others.
+    """
+    if not path.exists():
         return
-    there = len(read_results(path).records)
-    if there > len(gathered.records):
+    there = {Cell(record.step, record.benchmark) for record in read_results(path).records}
+    if lost := sorted(there - set(cells)):
+        shown = ", ".join(f"step {cell.step} on {cell.benchmark}" for cell in lost[:5]) + ", ..." * (len(lost) > 5)
         raise UserError(
-            f"{path} holds {there} records, the run folder only {len(gathered.records)} so far, with "
-            f"{len(gathered.missing)} cells missing: the file is left as it is. Launch again to fill them in, or move "
-            "the file away to collect what there is."
+            f"{path} has results of {len(lost)} cells that the run folder has not ({shown}): the file is left as it "
+            "is. Launch for those too (leave out figure=, table=, evaluation.steps= and what takes benchmarks away), "
+            "give this run another name (name=...), or move the file away."
         )
+
+
+def collectable(run: RunDirectory, recipe: Recipe) -> list[Cell]:
+    """Cells of a run that results are of, once nothing that the recipe asks for is missing."""
+    return [*all_cells(recipe), *_others(run, recipe)]
 
 
 def _key_of(known: dict[str, dict[str, Any]], made_by: dict[str, Any]) -> str:

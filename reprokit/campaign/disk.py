@@ -77,10 +77,10 @@ def disk(recipe: Recipe, trains: bool, response_tokens: float, run: RunDirectory
     parameters = model.parameters if model else 0
     size = parameters * PARAMETER_BYTES[recipe.training.precision]
     states = STATES - min(STATES - 1, len(run.states()) if run else 0)
-    saves = len(_to_save(recipe, run)) if trains else 0
+    saves = len(_to_save(recipe, run) if trains else []) + len(_rewritten(recipe, run))
     return Disk(
         saves=saves,
-        checkpoints=size * (saves + _writes_base(recipe, run)),
+        checkpoints=size * saves,
         states=states * parameters * (6 if is_all_bf16(recipe.training) else 12) if trains else 0.0,
         samples=response_tokens * TOKEN_BYTES,
         published=_published(recipe, parameters, run),
@@ -93,11 +93,14 @@ def _to_save(recipe: Recipe, run: RunDirectory | None) -> list[int]:
     return [step for step in recipe.training.checkpoint_steps if step > trained]
 
 
-def _writes_base(recipe: Recipe, run: RunDirectory | None) -> bool:
-    """Whether checkpoint 0 has weights of its own: random ones, or those of InternLM2 in another layout."""
-    model = recipe.model
-    own = model.config is not None or (model.shape or {}).get("model_type") == "internlm2"
-    return own and (run is None or run.manifest(0) is None)
+def _rewritten(recipe: Recipe, run: RunDirectory | None) -> list[int]:
+    """Steps whose weights are written anew though nobody trains them: random ones, or InternLM2 in another layout."""
+    model, given = recipe.model, [0]
+    converted = (model.shape or {}).get("model_type") == "internlm2"
+    if recipe.source is Source.published and converted:
+        given += [step for step in evaluated_steps(recipe) if step > 0]
+    own = model.config is not None or converted
+    return [step for step in given if own and (run is None or run.manifest(step) is None)]
 
 
 def _hub_models(recipe: Recipe, parameters: float) -> Iterator[tuple[str, float]]:
@@ -114,8 +117,8 @@ def _hub_models(recipe: Recipe, parameters: float) -> Iterator[tuple[str, float]
 def _published(recipe: Recipe, parameters: float, run: RunDirectory | None) -> float:
     if recipe.source is not Source.published or recipe.published.hub_id is None:
         return 0.0
-    steps = [step for step in evaluated_steps(recipe) if step > 0]
-    return _not_fetched(recipe.published.hub_id, parameters * len(steps), run)
+    steps = [step for step in evaluated_steps(recipe) if step > 0 and (run is None or run.manifest(step) is None)]
+    return HUB_BYTES * parameters * len(steps)
 
 
 def _not_fetched(hub_id: str, parameters: float, run: RunDirectory | None) -> float:
@@ -158,6 +161,10 @@ def _existing(path: Path) -> Path:
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
 
 
+def _same_device(one: Path, other: Path) -> bool:
+    return os.stat(_existing(one)).st_dev == os.stat(_existing(other)).st_dev
+
+
 def _refusal(needed: Disk, runs: Path, name: str, place: Path, lacking: float) -> Iterator[str]:
     each = needed.checkpoints / max(1, needed.saves)
     parts = (
@@ -173,14 +180,14 @@ def _refusal(needed: Disk, runs: Path, name: str, place: Path, lacking: float) -
     yield f"{name}: {place} lacks {in_words(lacking)} of disk. Still needed are about"
     yield from (f"  {in_words(size):>8}  {what}" for size, what in parts if size)
     yield "What helps:"
-    if needed.saves > 1:
+    if needed.saves > 1 and needed.states:
         left = needed.saves - math.ceil(lacking / each)
         yield "  fewer training.checkpoint_steps" + (f": {left} instead of {needed.saves} fit" if left > 0 else "")
     if needed.published:
         yield "  fewer evaluation.steps: only checkpoints that are evaluated are fetched"
-    if needed.cache:
+    if needed.cache and _same_device(place, hub_cache()):
         yield "  the cache of the hub on a larger disk: export HF_HOME=FOLDER"
-    if needed.run_folder:
+    if needed.run_folder and _same_device(place, runs):
         yield "  runs on a larger disk: runs: FOLDER in the cluster profile"
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from reprokit.campaign import needs, report
 from reprokit.campaign.cells import lost_cells
+from reprokit.campaign.collect import collectable, keep_fuller
 from reprokit.campaign.cost import Cost, cost
 from reprokit.campaign.disk import check_disk
 from reprokit.campaign.graph import Workspace, plan
@@ -162,7 +163,8 @@ def checked_jobs(campaign: Campaign) -> list[Job]:
     """The missing jobs.
 
     Raises:
-        UserError: the run folder is missing or has another recipe, or training or evaluation fit no machine or ranks.
+        UserError: the run folder is missing or has another recipe, training or evaluation fit no machine or ranks, or
+            results that are there would be lost.
     """
     recipe = campaign.loaded.recipe
     if conflict := describe_conflict(campaign.run, recipe):
@@ -170,6 +172,8 @@ def checked_jobs(campaign: Campaign) -> list[Job]:
     if "train" in campaign.stages and recipe.source is Source.training and not campaign.run.training_complete.exists():
         _check_training(campaign)
     jobs = campaign.missing_jobs()
+    if "collect" in {job.name for job in jobs}:
+        keep_fuller(campaign.workspace.results / f"{recipe.name}.json", collectable(campaign.run, recipe))
     if not campaign.run.recipe.exists() and not {job.name for job in jobs} & {"prepare", "train", "evaluate"}:
         raise UserError(
             f"run {campaign.run.root.name} was never started, so stages={','.join(campaign.stages)} have nothing to "

@@ -20,7 +20,7 @@ def dry_run_all(campaigns: Sequence[Campaign], console: Console) -> None:
     Raises:
         UserError: what is wrong with any of the runs, all of it.
     """
-    _print(campaigns, console)
+    _print(_started(campaigns, console), console)
     console.print("dry run: nothing was written or submitted; a single recipe shows its jobs and batch scripts")
 
 
@@ -32,6 +32,7 @@ def launch_all(campaigns: Sequence[Campaign], console: Console) -> None:
             those that could not be launched or failed.
     """
     make_ready(campaigns[0])
+    campaigns = _started(campaigns, console)
     planned = _print(campaigns, console)
     check_disk(total(run.cost for run in planned).disk, campaigns[0].run.root.parent, f"{len(campaigns)} runs")
 
@@ -40,6 +41,16 @@ def launch_all(campaigns: Sequence[Campaign], console: Console) -> None:
         launch(campaign, console)
 
     _each(campaigns, start)
+
+
+def _started(campaigns: Sequence[Campaign], console: Console) -> Sequence[Campaign]:
+    """Those that `stages` can do something for: without a stage that begins a run, the runs that were begun."""
+    if {"prepare", "train", "evaluate"} & set(campaigns[0].stages):
+        return campaigns
+    begun = [campaign for campaign in campaigns if campaign.run.recipe.exists()]
+    if begun and len(begun) < len(campaigns):
+        console.print(f"{len(campaigns) - len(begun)} of {len(campaigns)} runs were never started and are left out")
+    return begun or campaigns
 
 
 def _print(campaigns: Sequence[Campaign], console: Console) -> list[Planned]:
@@ -56,11 +67,12 @@ def _print(campaigns: Sequence[Campaign], console: Console) -> list[Planned]:
 
 def _each(campaigns: Sequence[Campaign], action: Callable[[Campaign], None]) -> None:
     """Do it for all; what was wrong is raised together at the end."""
-    wrong = []
+    wrong: list[str] = []
     for campaign in campaigns:
         try:
             action(campaign)
         except UserError as error:
-            wrong.append(f"{campaign.loaded.recipe.name}: {error}")
+            said = str(error) if not wrong else str(error).partition("\n")[0]  # advice comes once
+            wrong.append(f"{campaign.loaded.recipe.name}: {said}")
     if wrong:
         raise UserError(f"{len(wrong)} of {len(campaigns)} runs:\n" + "\n".join(wrong))

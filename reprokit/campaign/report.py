@@ -64,7 +64,7 @@ def cost_in_words(cost: Cost) -> Iterator[tuple[str, str]]:
     if cost.unknown:
         yield "time:", cost.unknown
     elif cost.gpu_hours and cost.wall_hours is not None:
-        wall = f"{rounded(cost.wall_hours)} h with the nodes of the profile and no queue"
+        wall = f"{rounded(cost.wall_hours)} h if every job gets its nodes at once"
         yield "time:", f"{hours_in_words(cost)}, {wall}"
     disk = cost.disk
     parts = {

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Literal
 
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe, evaluated_steps, load
+from reprokit.recipe.checks import check_names
 from reprokit.recipe.judges import JUDGES
 from reprokit.recipe.load import matching_names
-from reprokit.recipe.schema import EvaluationSection, Recipe, Source
+from reprokit.recipe.problems import RecipeError
+from reprokit.recipe.schema import EvaluationSection, JudgeSection, PublishedSection, Recipe, Source
 from reprokit.records.paper import Exhibit, exhibit
 
 PATTERN = re.compile(r"[*?]")
@@ -44,7 +46,8 @@ def select(selection: Selection) -> list[LoadedRecipe]:
     """The runs of a selection, base models first.
 
     One recipe without a grid is taken as it is. Of `figure` and `table` every run has only the steps and benchmarks
-    that these show.
+    that these show; of several of them, all that any of them shows. With `source=published`, recipes of a pattern whose
+    checkpoints nobody has published are left out.
 
     Raises:
         UserError: a pattern that matches nothing, an unknown figure or table, or runs of the same name.
@@ -52,12 +55,14 @@ def select(selection: Selection) -> list[LoadedRecipe]:
     """
     variants = grid(selection.overrides)
     if selection.kind == "recipe":
-        names = _recipe_names(selection.value)
+        names = _recipe_names(selection.value, "source=published" in selection.overrides)
         loaded = [_load(name, variant) for name in names for variant in variants]
         if len(loaded) == 1:
             return loaded
     else:
-        shown = [exhibit(selection.kind, number) for number in _listed(selection.value)]
+        numbers = _listed(selection.value)
+        _check_exhibit_words(selection, numbers)
+        shown = [exhibit(selection.kind, number) for number in numbers]
         loaded = _of_exhibits(shown, variants, f"{selection.kind}={selection.value}")
     runs = _share_bases(loaded)
     repeated = [name for name, times in Counter(run.recipe.name for run in runs).items() if times > 1]
@@ -66,7 +71,28 @@ def select(selection: Selection) -> list[LoadedRecipe]:
             f"several of the runs are called {', '.join(repeated)}: each needs a folder of its own. Give every recipe "
             "its own name, and do not set name= for several"
         )
+    for run in runs:
+        if problems := list(check_names(run.recipe)):
+            raise RecipeError(run.recipe.name, problems)
     return runs
+
+
+def _check_exhibit_words(selection: Selection, numbers: Sequence[str]) -> None:
+    """Raises UserError when no number is given, or a word says otherwise what a figure or table says itself."""
+    what = f"{selection.kind}={selection.value}"
+    if not numbers:
+        raise UserError(f"{what}: give a number, for example {selection.kind}=2")
+    for word in selection.overrides:
+        if word.startswith("evaluation.steps") or word == "source=model":
+            raise UserError(f"{what} says which checkpoints are evaluated: leave {word} out, or give recipe= instead")
+
+
+def notes(selection: Selection) -> list[str]:
+    """What is not known of the figures and tables of a selection that `select` took."""
+    if selection.kind == "recipe":
+        return []
+    shown = ((number, exhibit(selection.kind, number)) for number in _listed(selection.value))
+    return [f"{selection.kind} {number}: {known.note}" for number, known in shown if known.note]
 
 
 @dataclass(frozen=True)
@@ -85,6 +111,8 @@ def grid(overrides: Sequence[str]) -> list[Variant]:
     """
     axes = [(key, _divide(value)) for key, _, value in (word.partition("=") for word in overrides)]
     several = [key for key, values in axes if len(values) > 1]
+    if repeated := [key for key in several if [other for other, _ in axes].count(key) > 1]:
+        raise UserError(f"{repeated[0]} is given more than once; give all its values in one list")
     if "name" in several:
         raise UserError("name= takes one name; the runs of a grid get their own endings")
     for key, values in axes:
@@ -125,15 +153,18 @@ def _divide(value: str) -> list[str]:
 
 
 def _in_a_name(value: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", value).strip("-")
+    return re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-")
 
 
 def _listed(value: str) -> list[str]:
     return [part for part in _divide(value.strip().removeprefix("[").removesuffix("]")) if part]
 
 
-def _recipe_names(value: str) -> list[str]:
+def _recipe_names(value: str, published: bool) -> list[str]:
     """The recipes that a list of names and patterns means, each once, in the order given.
+
+    Args:
+        published: whether patterns mean only recipes that say where their checkpoints were published.
 
     Raises:
         UserError: a pattern that no recipe matches.
@@ -141,9 +172,12 @@ def _recipe_names(value: str) -> list[str]:
     names: list[str] = []
     for part in _listed(value) or [value]:
         found = matching_names(part) if PATTERN.search(part) else [part]
+        if published and len(found) > 1:
+            found = [name for name in found if load(name).recipe.published != PublishedSection()]
         if not found:
+            which = " and published checkpoints" if published else ""
             raise UserError(
-                f"recipe={part}: no recipe has a name like that; `python -m reprokit.recipes ls` shows all of them"
+                f"recipe={part}: no recipe has a name like that{which}; `python -m reprokit.recipes ls` shows all"
             )
         names += found
     return list(dict.fromkeys(names))
@@ -173,7 +207,8 @@ def _of_exhibits(shown: Sequence[Exhibit], variants: Sequence[Variant], origin: 
         needing = [exhibit for exhibit in shown if run in exhibit.runs]
         benchmarks = {name for exhibit in needing for name in exhibit.benchmarks}
         steps = sorted({step for exhibit in needing for step in _steps(exhibit, loaded.recipe)})
-        found.append(_restricted(loaded, steps, benchmarks, origin))
+        judges = {name for exhibit in needing for name in exhibit.judges}
+        found.append(_restricted(loaded, steps, benchmarks, judges, origin))
     return found
 
 
@@ -182,18 +217,30 @@ def _steps(exhibit: Exhibit, recipe: Recipe) -> Iterator[int]:
     if exhibit.base and 0 in evaluated_steps(recipe):
         yield 0
     if exhibit.steps != "base":
-        yield from saved if exhibit.steps == "all" else saved[-1:]
+        yield from (step for step in saved if step not in exhibit.omitted) if exhibit.steps == "all" else saved[-1:]
 
 
-def _restricted(loaded: LoadedRecipe, steps: list[int], benchmarks: set[str], origin: str) -> LoadedRecipe:
+def _restricted(
+    loaded: LoadedRecipe, steps: list[int], benchmarks: set[str], judges: set[str], origin: str
+) -> LoadedRecipe:
+    """The run with these steps, and of its benchmarks and judges those that are needed.
+
+    Raises:
+        UserError: it has none of the benchmarks.
+    """
     evaluation = loaded.recipe.evaluation
+    asked = {**{key: JudgeSection() for key in sorted(judges)}, **evaluation.judges}
+    if not benchmarks & evaluation.benchmarks.keys():
+        raise UserError(f"{origin} needs {', '.join(sorted(benchmarks))}, and none of them is left to evaluate")
     kept = replace(
         evaluation,
         steps=steps,
         benchmarks={name: own for name, own in evaluation.benchmarks.items() if name in benchmarks},
-        judges={key: own for key, own in evaluation.judges.items() if JUDGES[key].benchmark in benchmarks},
+        judges={key: own for key, own in asked.items() if JUDGES[key].benchmark in benchmarks},
     )
-    return _with_evaluation(loaded, kept, origin)
+    restricted = _with_evaluation(loaded, kept, origin)
+    added = {f"evaluation.judges.{key}.{name}": origin for key in judges for name in asdict(JudgeSection())}
+    return replace(restricted, origins={**added, **restricted.origins})
 
 
 def _with_evaluation(loaded: LoadedRecipe, evaluation: EvaluationSection, origin: str) -> LoadedRecipe:

@@ -39,6 +39,11 @@ def fetch_model(hub_id: str, revision: str | None) -> Path:
         ) from error
 
 
+def commit_of(folder: Path) -> str | None:
+    """The commit that a folder of the Hugging Face cache is of; None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | None, rows: Iterable[Row]) -> Any:
     """The tokenizer of the run, saved in the run folder: trained on `rows`, given by the recipe, or the model's own."""
     from transformers import AutoTokenizer
@@ -60,7 +65,7 @@ def prepare_tokenizer(run: RunDirectory, model: ModelSection, weights: Path | No
 
 def _load_tokenizer(source: str) -> Any:
     """The tokenizer of a folder or hub id; no code of it is run."""
-    if _is_internlm2(Path(source)):
+    if is_internlm2(Path(source)):
         from reprokit.preparation.sentencepiece_tokenizer import load_internlm2_tokenizer
 
         return load_internlm2_tokenizer(Path(source))
@@ -72,7 +77,7 @@ def _load_tokenizer(source: str) -> Any:
         raise UserError(f"no tokenizer could be loaded from {source}: {error}\nSet model.tokenizer.") from error
 
 
-def _is_internlm2(folder: Path) -> bool:
+def is_internlm2(folder: Path) -> bool:
     """Whether `folder` has a model in InternLM2's own layout, which transformers knows by remote code only."""
     path = folder / "config.json"
     return path.is_file() and json.loads(path.read_bytes()).get("model_type") == "internlm2"
@@ -87,13 +92,14 @@ def prepare_base(
     """
     if run.manifest(0) is not None:
         return
-    if weights is not None and _is_internlm2(weights):
+    revision = model.revision or (commit_of(weights) if weights is not None else None)
+    if weights is not None and is_internlm2(weights):
         from reprokit.preparation import internlm2
 
-        internlm2.convert(weights, run.checkpoint(0), tokenizer)
+        internlm2.convert(weights, run.checkpoint(0), tokenizer, 0, revision)
         return
     if weights is not None:
-        write_json(run.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(weights), revision=model.revision))
+        write_json(run.checkpoint(0) / "manifest.json", Manifest(step=0, weights=str(weights), revision=revision))
         return
     from reprokit.training import checkpoints
 

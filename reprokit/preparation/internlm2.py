@@ -51,8 +51,10 @@ _INSIDE = {  # a layer
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 
-def convert(source: Path, checkpoint: Path, tokenizer: Any) -> None:
-    """Write the model of `source` as a Llama model to `checkpoint`, a complete checkpoint of step 0.
+def convert(source: Path, checkpoint: Path, tokenizer: Any, step: int, revision: str | None) -> None:
+    """Write the model of `source` as a Llama model to `checkpoint`, a complete checkpoint of `step`.
+
+    `revision` is the hub commit of `source`, for the manifest.
 
     Tensors come one after the other: no more than one file of the checkpoint is in memory.
 
@@ -62,7 +64,8 @@ def convert(source: Path, checkpoint: Path, tokenizer: Any) -> None:
     files = _weight_files(source)
     config = llama_config(json.loads((source / "config.json").read_bytes()))
     plan = _plan(files, config)
-    with manifest.draft(checkpoint, step=0, needed=sum(tensor.bytes for tensor in plan)) as draft:
+    needed = sum(tensor.bytes for tensor in plan)
+    with manifest.draft(checkpoint, step, needed, revision) as draft:
         config.save_pretrained(draft.folder)
         if (source / "generation_config.json").is_file():
             shutil.copyfile(source / "generation_config.json", draft.folder / "generation_config.json")

@@ -39,7 +39,7 @@ def prepare(run: RunDirectory, recipe: Recipe, progress: Path) -> None:
             check_vocabulary(run)
         bar.update()
         if recipe.source is Source.published:
-            prepare_published(run, recipe)
+            prepare_published(run, recipe, tokenizer)
         bar.update()
         prepare_items(run, recipe)
         bar.update()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reprokit.errors import UserError
-from reprokit.preparation.base_model import WEIGHT_FILES
+from reprokit.preparation.base_model import WEIGHT_FILES, commit_of, is_internlm2
 from reprokit.recipe import evaluated_steps
 from reprokit.recipe.schema import PublishedSection, Recipe
 from reprokit.records.files import write_json
@@ -13,17 +15,28 @@ from reprokit.records.manifest import Manifest
 from reprokit.records.run_directory import RunDirectory
 
 
-def prepare_published(run: RunDirectory, recipe: Recipe) -> None:
+def prepare_published(run: RunDirectory, recipe: Recipe, tokenizer: Any) -> None:
     """Make a reference to the weights of every evaluated checkpoint, fetched if need be; those there are kept.
+
+    Those of an InternLM2 model are written anew, as of a Llama model. All checkpoints are of one commit of the hub.
 
     Raises:
         UserError: a checkpoint is not released, cannot be fetched, or its folder holds no model.
     """
-    for step in evaluated_steps(recipe):
-        if step > 0 and run.manifest(step) is None:
-            weights = folder_of(recipe.published, step)
-            revision = recipe.published.revision
-            made = Manifest(step=step, weights=str(weights), revision=revision)
+    steps = [step for step in evaluated_steps(recipe) if step > 0]
+    there = [made.revision for made in map(run.manifest, steps) if made is not None]
+    published = replace(recipe.published, revision=next(filter(None, there), recipe.published.revision))
+    for step in steps:
+        if run.manifest(step) is not None:
+            continue
+        weights = folder_of(published, step)
+        published = replace(published, revision=commit_of(weights.parent) or published.revision)
+        if is_internlm2(weights):
+            from reprokit.preparation import internlm2
+
+            internlm2.convert(weights, run.checkpoint(step), tokenizer, step, published.revision)
+        else:
+            made = Manifest(step=step, weights=str(weights), revision=published.revision)
             write_json(run.checkpoint(step) / "manifest.json", made)
 
 

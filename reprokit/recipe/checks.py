@@ -21,6 +21,7 @@ from reprokit.recipe.checks_evaluation import (
     check_benchmarks,
     check_evaluated_steps,
     check_judges,
+    check_no_questions,
     check_published,
     check_room,
 )
@@ -375,7 +376,7 @@ def check_combinations(recipe: Recipe, looked: Mapping[str, list[Path]] | None) 
     ]
     if looked is not None:
         places = looked
-        checks += [lambda recipe: check_files(recipe, places), check_rows, check_published]
+        checks += [lambda recipe: check_files(recipe, places), check_rows, check_published, check_no_questions]
     checks.append(lambda recipe: check_subset(recipe, _known_rows(recipe, looked is not None)))
     checks.append(lambda recipe: check_total_steps(recipe, _known_rows(recipe, looked is not None)))
     problems: list[Problem] = []

@@ -35,6 +35,12 @@ def check_benchmarks(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(f"{key}.revision", "only for data from the hub", remedy, section.revision)
 
 
+def check_no_questions(recipe: Recipe) -> Iterator[Problem]:
+    if QUESTIONS in recipe.evaluation.benchmarks:
+        remedy, valid = "remove it: it is for building data sets", ", ".join(benchmark_names())
+        yield Problem(f"evaluation.benchmarks.{QUESTIONS}", "not a benchmark to choose", remedy, QUESTIONS, valid)
+
+
 def check_evaluated_steps(recipe: Recipe) -> Iterator[Problem]:
     wanted, there = recipe.evaluation.steps, all_steps(recipe)
     if wanted is None:

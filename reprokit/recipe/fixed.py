@@ -35,7 +35,7 @@ def changes(before: dict[str, Any], now: dict[str, Any], label: str = "{}") -> l
 
 def fixed_settings(recipe: Recipe) -> dict[str, Any]:
     """Dotted keys and plain values of what may not change once anything was made with it; evaluation may."""
-    sections = {"model": asdict(recipe.model)}
+    sections = {"model": {key: value for key, value in asdict(recipe.model).items() if key != "shape"}}
     if recipe.source is not Source.model:
         data = {key: value for key, value in asdict(recipe.data).items() if key != "mean_length"}
         sections |= {"data": data, "training": fixed_training(recipe.training)}

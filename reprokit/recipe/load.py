@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from reprokit.recipe.compose import Composer, apply_overrides, fragment_names, w
 from reprokit.recipe.problems import Problem, RecipeError, closest
 from reprokit.recipe.render import to_yaml
 from reprokit.recipe.schema import DataSection, PublishedSection, Recipe, Source, TrainingSection
-from reprokit.recipe.tree import COMMAND_LINE, DEFAULT, Entry, Origin, merge, split_key, wrap
+from reprokit.recipe.tree import COMMAND_LINE, DEFAULT, Entry, Origin, dotted, leaves, merge, split_key, wrap
 from reprokit.recipe.typed import build, convert, is_complete, literal, resolve, with_defaults
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -58,7 +59,8 @@ class LoadedRecipe:
     def base(self, origin: str) -> LoadedRecipe:
         """The run that evaluates the base model alone, named after it; `origin` says why."""
         recipe = self.recipe
-        alone = self.changed(origin, name=recipe.model.name, source=Source.model)
+        name = re.sub(r"[^\w.-]+", "-", recipe.model.name, flags=re.ASCII).strip(".-")  # a folder, too
+        alone = self.changed(origin, name=name, source=Source.model)
         keys = {key for key in self.origins if key.split(".")[0] in UNUSED}
         without = replace(
             alone.recipe,
@@ -96,11 +98,8 @@ def matching_names(pattern: str) -> list[str]:
 
     `*` does not reach into folders: `paper/*` has the paper's runs, `*` the recipes beside that folder.
     """
-    composer, levels = Composer(RECIPES), pattern.count("/")
-    fitting = [
-        name for name in fragment_names(RECIPES) if name.count("/") == levels and fnmatch.fnmatchcase(name, pattern)
-    ]
-    return [name for name in fitting if "name" in composer.file((RECIPES / with_suffix(name)).resolve()).value]
+    levels = pattern.count("/")
+    return [name for name in recipe_names() if name.count("/") == levels and fnmatch.fnmatchcase(name, pattern)]
 
 
 def load(name: str, overrides: Sequence[str] = (), folder: Path | None = None) -> LoadedRecipe:
@@ -108,8 +107,8 @@ def load(name: str, overrides: Sequence[str] = (), folder: Path | None = None) -
 
     Defaults <- included fragments, left to right <- the recipe <- `overrides` (`key=value`, values in YAML).
     Relative paths in a recipe mean the folder of the file that names them, then the current folder; they are
-    absolute in the result. With `source: published` the name gets the ending `_published`, unless the command line
-    gives it: the run has a folder of its own beside that of the training.
+    absolute in the result. With `source=published` on the command line the name gets the ending `_published`, unless
+    it is given there too: the run has a folder of its own beside that of the training.
 
     Raises:
         RecipeError: with every problem of the recipe; for an unknown name, with the names that there are.
@@ -134,8 +133,9 @@ def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) 
     root, problems = apply_overrides(root, overrides)
     if (source := root.value.get("source")) is not None and source.text == Source.model.name:
         root = merge(wrap(UNUSED, NOT_USED), root)
-    elif source is not None and source.text == Source.published.name and local_files:
+    elif source is not None and source.text == Source.published.name and source.origin.place == COMMAND_LINE:
         root = _named_published(root)
+        problems += _changed_training(root)
     root, unresolved = resolve(with_defaults(Recipe, root))
     values, mistyped = convert(root, top)
     if any("YAML syntax" in problem.message for problem in composer.problems):
@@ -151,12 +151,18 @@ def _load(name: str, overrides: Sequence[str], folder: Path, local_files: bool) 
     return LoadedRecipe(recipe, dict(_origins(root)))
 
 
+def _changed_training(root: Entry) -> Iterator[Problem]:
+    """Settings of a training that is over, given on the command line: records would say what was not so."""
+    for path, leaf in leaves(root):
+        if path[0] in UNUSED and leaf.origin.place == COMMAND_LINE:
+            remedy = "leave it out: the recipe says how these checkpoints were trained"
+            yield Problem(dotted(path), "source is published", remedy, leaf.text, where=COMMAND_LINE)
+
+
 def _named_published(root: Entry) -> Entry:
     """The tree with a name of its own for checkpoints that were not trained here."""
     name = root.value.get("name")
     if name is None or name.origin.place == COMMAND_LINE or not isinstance(name.value, str):
-        return root
-    if name.value.endswith(PUBLISHED):
         return root
     named = replace(name, value=name.value + PUBLISHED, text=name.text + PUBLISHED)
     return replace(root, value={**root.value, "name": named})

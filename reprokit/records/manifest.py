@@ -30,8 +30,8 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`manifest.json` of a checkpoint or a resumable state: `files` has every other file by its path in the folder.
 
-    `weights` names another folder when the checkpoint is a base model that lies elsewhere (then `files` is empty),
-    `revision` its hub commit.
+    `weights` names another folder when the checkpoint is a model that lies elsewhere (then `files` is empty).
+    `revision` is the hub commit of a model that was fetched.
     """
 
     step: int
@@ -100,13 +100,14 @@ def aside_of(final: Path) -> Path:
 
 
 @contextmanager
-def draft(final: Path, step: int, needed: int) -> Iterator[Draft]:
+def draft(final: Path, step: int, needed: int, revision: str | None = None) -> Iterator[Draft]:
     """Write into the draft; when the block ends, all files are synced and listed, and the folder becomes `final`.
 
     An older `final` is replaced. If anything fails, no folder is left.
 
     Args:
         needed: bytes that will be written, about.
+        revision: hub commit of what the folder is made from.
 
     Raises:
         UserError: the disk is too small or full, or the folder cannot be written.
@@ -119,7 +120,7 @@ def draft(final: Path, step: int, needed: int) -> Iterator[Draft]:
             if shutil.disk_usage(aside).free < needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final.parent))
             yield made
-            _seal(made, step)
+            _seal(made, step, revision)
             _put_in_place(aside, final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -158,7 +159,7 @@ def remove_leftovers(parent: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _seal(made: Draft, step: int) -> None:
+def _seal(made: Draft, step: int, revision: str | None) -> None:
     folder = made.folder
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -166,7 +167,7 @@ def _seal(made: Draft, step: int) -> None:
             sync(path)
         elif name not in made.files:
             made.files[name] = entry(path)
-    write_json(folder / NAME, Manifest(step=step, files=dict(sorted(made.files.items()))))
+    write_json(folder / NAME, Manifest(step=step, files=dict(sorted(made.files.items())), revision=revision))
 
 
 def _put_in_place(aside: Path, final: Path) -> None:

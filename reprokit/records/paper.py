@@ -1,7 +1,8 @@
 """Which runs, checkpoints and benchmarks each figure and table of the paper needs (version 1; version 2 where known).
 
 Runs have the names of the official code. Sources: README and run scripts of the official code, and public notes on the
-paper; an exhibit whose content none of them states says so in `basis`.
+paper; what none of them states is said in a note. The base models are taken everywhere but for Table 1, though of some
+figures it is not known whether they show them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Literal
 
 from reprokit.errors import UserError
 
-MATH = ("math500", "aime24")
-REASONING = (*MATH, "livecodebench_v2", "gpqa_diamond", "mmlu_pro")
-NINE = (*REASONING, "ifeval", "alpaca_eval", "halueval", "truthfulqa")
+NINE = (
+    *("math500", "aime24", "livecodebench_v2", "gpqa_diamond", "mmlu_pro"),
+    *("ifeval", "alpaca_eval", "halueval", "truthfulqa"),
+)
 SAFETY = ("hex_phi",)
 
 DEFAULT = "lr5e-5_ep8_bs256"
@@ -32,14 +34,17 @@ Steps = Literal["all", "last", "base"]
 class Exhibit:
     """A figure or table.
 
-    `steps`: every evaluated checkpoint of each run, its last one, or nothing but the base model of each run. `base`:
-    whether the base models are shown too. `note` says what the paper leaves open.
+    `steps`: every evaluated checkpoint of each run but for those `omitted`, its last one, or nothing but the base model
+    of each run. `base`: whether the base models are shown too. `judges`: those that are asked beside the default ones.
+    `note` says what is not known.
     """
 
     runs: tuple[str, ...]
     steps: Steps
     benchmarks: tuple[str, ...] = NINE
     base: bool = True
+    omitted: tuple[int, ...] = ()
+    judges: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -71,18 +76,23 @@ FIGURES: dict[str, Exhibit] = {
 }
 NO_FIGURES = {"1": "is a drawing without numbers"}
 
+REWARDS = ("Sky", "Mis")  # of AlpacaEval in Appendix D, beside RB2
 _ORDER = "which of the tables of its group has which run is not known: they are taken in this order"
 
 
 def _per_step(first: int, runs: Iterable[str], note: str = "") -> dict[str, Exhibit]:
-    return {str(number): Exhibit((run,), "all", note=note) for number, run in enumerate(runs, start=first)}
+    """Tables of Appendix D, one run each; those of NoCoT data have no row for step 20."""
+    return {
+        str(number): Exhibit((run,), "all", omitted=(20,) * (NO_COT in run), judges=REWARDS, note=note)
+        for number, run in enumerate(runs, start=first)
+    }
 
 
 TABLES: dict[str, Exhibit] = {
     "1": Exhibit((*_schedules(DEFAULT), SMALL_DATA, SMALL_BATCH), "last", base=False),
     "2": Exhibit(_runs(MAIN, [COT, NO_COT, NUMINA, COUNTDOWN]), "last"),
     "4": Exhibit(_schedules("lr5e-5_ep1_bs256", "lr1e-5_ep1_bs256", "lr1e-5_ep2_bs256"), "last"),
-    "5": Exhibit(_runs([*QWEN3, *QWEN25, INTERNLM], [COT]), "base"),
+    "5": Exhibit(_runs([*QWEN3, *QWEN25, INTERNLM], [COT]), "base", judges=REWARDS),
     **_per_step(6, _runs(QWEN3[:2], [COT, COUNTDOWN, NO_COT])),
     **_per_step(12, _runs(("Qwen3-8B", "Qwen3-14B"), [COT, COUNTDOWN, NO_COT, NUMINA, R1]), _ORDER),
     **_per_step(
@@ -110,9 +120,3 @@ def exhibit(kind: Literal["figure", "table"], number: str) -> Exhibit:
     title = f"{kind} {number} of the paper"
     why = without.get(number, "does not exist")
     raise UserError(f"{kind}={number}: {title} {why}. Valid: {', '.join(known)}, several separated by commas")
-
-
-def exhibits_of(run: str) -> list[str]:
-    """Figures and tables that show results of a run, such as `Figure 3`, in order."""
-    kinds = (("Figure", FIGURES), ("Table", TABLES))
-    return [f"{kind} {number}" for kind, known in kinds for number, shown in known.items() if run in shown.runs]

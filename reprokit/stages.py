@@ -91,7 +91,7 @@ def collect(root: Path, results: Path) -> None:
     recipe = load_resolved(run.recipe)
     gathered = gather_records(run, recipe)
     path = results / f"{recipe.name}.json"
-    keep_fuller(path, gathered)
+    keep_fuller(path, {Cell(record.step, record.benchmark) for record in gathered.records})
     write_results(path, gathered)
     print(f"{len(gathered.records)} records, {len(gathered.missing)} cells missing")
 

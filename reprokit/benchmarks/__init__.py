@@ -9,7 +9,7 @@ import importlib
 
 from reprokit.benchmarks.interface import Benchmark
 from reprokit.errors import UserError
-from reprokit.recipe.registry import benchmark_names
+from reprokit.recipe.registry import QUESTIONS, benchmark_names
 
 
 def get(name: str) -> Benchmark:
@@ -18,7 +18,7 @@ def get(name: str) -> Benchmark:
     Raises:
         UserError: there is none; the message lists those that there are.
     """
-    if name not in benchmark_names():
+    if name not in (*benchmark_names(), QUESTIONS):
         raise UserError(f"unknown benchmark {name!r}; valid: {', '.join(benchmark_names())}")
     benchmark: Benchmark = importlib.import_module(f"{__name__}.{name}").BENCHMARK
     return benchmark

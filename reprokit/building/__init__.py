@@ -1,0 +1,1 @@
+"""Building the paper's data sets: questions -> teacher's responses -> verified rows, in a file with a report."""

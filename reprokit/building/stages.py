@@ -1,0 +1,39 @@
+"""The stages of a data set as jobs call them, but for the sampling: that is the evaluation of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reprokit.building.directory import DatasetDirectory
+from reprokit.building.load import load_dataset
+from reprokit.building.schema import DatasetRecipe, TeacherRecipe
+
+
+def prepare(root: Path) -> None:
+    """Fetch or make questions, teacher, answers of others and evaluation sets. Runs where the network is."""
+    from reprokit.building.prepare import prepare as make_inputs
+
+    directory = DatasetDirectory(root)
+    make_inputs(directory, _recipe(directory), directory.run.progress("prepare"))
+
+
+def verify(root: Path, shard: int) -> None:
+    """Tell which responses to the questions of one shard are right."""
+    from reprokit.building.verify import verify as verify_shard
+
+    directory = DatasetDirectory(root)
+    recipe = _recipe(directory)
+    assert isinstance(recipe, TeacherRecipe)
+    verify_shard(directory, recipe, shard, directory.run.progress("verify"))
+
+
+def assemble(root: Path) -> None:
+    """Write the file of the data set and its report."""
+    from reprokit.building.assemble import assemble as write
+
+    directory = DatasetDirectory(root)
+    write(directory, _recipe(directory), directory.run.progress("assemble"))
+
+
+def _recipe(directory: DatasetDirectory) -> DatasetRecipe:
+    return load_dataset(str(directory.run.recipe), local_files=False)[0]

@@ -26,10 +26,12 @@ from tests.tokenizers import qwen_like, write_internlm_like
 
 FRAGMENTS = Path(__file__).parents[1] / "recipes" / "models"
 BILLIONS = {  # as the model cards count; Gemma3-27B without its vision tower
+    "qwen3_0_6b_base": 0.596,
     "qwen3_1_7b_base": 1.72,
     "qwen3_4b_base": 4.02,
     "qwen3_8b_base": 8.19,
     "qwen3_14b_base": 14.77,
+    "qwen3_32b": 32.76,
     "qwen2_5_1_5b": 1.54,
     "qwen2_5_3b": 3.09,
     "qwen2_5_7b": 7.62,

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from reprokit.cluster import diagnosis, fitting, inspection, machine, slurm
 from reprokit.cluster.draft import draft
-from reprokit.cluster.findings import Finding, Level, ok
+from reprokit.cluster.findings import Finding, Level, ok, problem
 from reprokit.cluster.inspection import Slurm
 from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.cluster.profiles import load_profile
@@ -48,6 +48,9 @@ def examine(words: Sequence[str]) -> list[Finding]:
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     with console.status("looking at the cluster and this machine"):
         found, text = _look(profile, name or "")
+    if file is not None and text is None:
+        to_do = "a draft needs a cluster that answers: put that right, without cluster=local"
+        found.append(problem("write", f"{file} was not written", to_do))
     _print(found, console)
     if text is not None and file is not None:
         write_text(file, text)

@@ -20,11 +20,21 @@ from hypothesis import strategies as st
 from reprokit import benchmarks
 from reprokit.benchmarks.grading.expressions import evaluate
 from reprokit.benchmarks.interface import Item
-from reprokit.building.asking import shard_recipe
+from reprokit.building import prepare as preparing
+from reprokit.building.asking import is_prepared, shard_recipe
 from reprokit.building.directory import DatasetDirectory, Verdicts
 from reprokit.building.load import FOLDER, dataset_names, load_dataset
 from reprokit.building.overlap import overlap
-from reprokit.building.questions import countdown_questions, is_held_out, mathematics_item, puzzle_item, rank
+from reprokit.building.questions import (
+    countdown_questions,
+    identity,
+    is_held_out,
+    luffy_questions,
+    mathematics_item,
+    openr1_questions,
+    puzzle_item,
+    rank,
+)
 from reprokit.building.report import BuildReport
 from reprokit.building.rows_file import BuiltRow, write_rows
 from reprokit.building.schema import AnswersRecipe, CutRecipe, TeacherRecipe
@@ -37,12 +47,13 @@ from reprokit.recipe import recipe_names
 from reprokit.recipe.problems import RecipeError
 from reprokit.recipe.registry import QUESTIONS, benchmark_names
 from reprokit.recipe.sampling import settings
-from reprokit.records.files import read_json, read_json_lines, write_json, write_json_lines
+from reprokit.records.files import read_json, read_json_lines, sha256_of_file, write_json, write_json_lines
 from reprokit.records.result import Generation, Sample
 from reprokit.records.sample_log import items_digest
 from tests.markov import make_teacher
 from tests.test_building import LOCAL, build, built
 
+TEACHER = "dataset: x\nmade: teacher\nquestions: {format: countdown, count: 30000}\n"
 PAPER = ["countdown_cot_20k", "deepseek_r1_20k", "math_cot_20k", "math_nocot_20k", "numina_math_20k"]
 
 
@@ -116,6 +127,15 @@ def test_every_problem_of_a_recipe_is_reported_with_its_place(tmp_path: Path) ->
         ("dataset: x\nmade: cut\nbase: {dataset: y, hub_id: a/b}\n", "base.dataset=y, base.hub_id=a/b|base.hub_id=a/b"),
         ("dataset: x\nmade: answers\nbase: {dataset: y}\nanswers: {hub_id: a/b}\n", "answers.format: missing"),
         ("dataset: x\nmade: cut\nbase: {dataset: y}\nrows: many\n", "rows: wrong type"),
+        ("dataset: x\nmade: cut\nbase: {dataset: x}\n", "the data set itself"),
+        ('dataset: "x\\ny"\nmade: cut\nbase: {dataset: z}\n', "dataset: not usable as the name of a folder"),
+        (f"{TEACHER}model: {{name: a, hub_id: b/c}}\nsampling: {{seed: -1}}\n", "sampling.seed: out of range"),
+        (
+            "dataset: x\nmade: cut\nbase: {dataset: y}\noverlap: {aime24: {items: 0}}\n",
+            "overlap.aime24.items: out of range",
+        ),
+        (f"{TEACHER}model: {{name: a, path: ., shape: {{model_type: qwen3}}}}\n", "only beside model.hub_id"),
+        (f"{TEACHER}model: {{name: ' ', hub_id: b/c}}\n", "model.name: empty name"),
         ("made: teacher\nquestions: {format: countdown}\nmodel: {name: a, hub_id: b/c}\n", "dataset: missing"),
     ],
 )
@@ -177,6 +197,7 @@ def test_thinking_is_cut_off_and_nothing_else(thoughts: str, rest: str) -> None:
     thought = f"<think>{thoughts}</think>{rest}"
     assert cut(thought) == (rest if "</think>" not in rest else rest.rpartition("</think>")[2]).strip()
     assert whole(thought) == thought
+    assert cut(f"<think>{thoughts.replace('<', '')}") == ""
     assert whole(f"{thoughts.replace('<', '')}</think>") == f"<think>\n{thoughts.replace('<', '').lstrip()}</think>"
 
 
@@ -272,8 +293,17 @@ def test_countdown_rows_use_each_number_once(tmp_path: Path) -> None:
     for row in pq.read_table(directory.file).to_pylist():
         expression = row["response"].partition("\\boxed{")[2].removesuffix("}.")
         assert evaluate(expression)[0] == int(row["answer"])
-        assert row["message"][0]["content"].endswith(f"equals {row['answer']}.{BOX_INSTRUCTION}")
+        asked = row["message"][0]["content"]
+        assert f"equals {row['answer']}. " in asked and asked.endswith(f"no equals sign.{BOX_INSTRUCTION}")
     assert read_json(directory.verdicts(0), Verdicts).failures == []
+
+    # Neither fewer samples than asked for, nor rows of another kind, take the place of what is there.
+    few = build(tmp_path, *words, "stages=assemble", "sampling.samples=9", "rows=5")
+    assert few.returncode == 2 and "2 of 2 shards are not sampled and verified" in few.stderr
+    (tmp_path / "cut.yaml").write_text("dataset: Puzzles\nmade: cut\nbase: {path: datasets/Puzzles/Puzzles.parquet}\n")
+    other = build(tmp_path, "dataset=cut.yaml", "cluster=here.yaml")
+    assert other.returncode == 2 and "was made with other settings" in other.stderr
+    assert read_json(directory.report, BuildReport) == report and sha256_of_file(directory.file) == report.sha256
 
     # A damaged sample is not counted as wrong: its shard counts as not sampled, and what is whole is kept.
     directory.verdicts(0).unlink()
@@ -283,6 +313,41 @@ def test_countdown_rows_use_each_number_once(tmp_path: Path) -> None:
     assert failed.returncode == 2 and "line 1 is damaged" in failed.stderr and "drawn again" in failed.stderr
     again = built(tmp_path, *words, "dry_run=true")
     assert [line.split()[:2] for line in again.splitlines() if line.startswith(" sample")] == [["sample", "1"]]
+
+
+def test_a_preparation_that_is_killed_is_no_preparation_of_any_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other questions are being put into shards when it dies: the first recipe is not taken as prepared."""
+    make_teacher(tmp_path / "teacher")
+    (tmp_path / "puzzles.yaml").write_text(
+        "dataset: Puzzles\nmade: teacher\nrows: 6\nshard_size: 4\nquestions: {format: countdown, count: 6}\n"
+        "model: {name: Markov, path: teacher}\n"
+    )
+    directory = DatasetDirectory(tmp_path / "datasets" / "Puzzles")
+    first, second = (load_dataset(str(tmp_path / "puzzles.yaml"), [f"questions.seed={seed}"])[0] for seed in (0, 1))
+    preparing.prepare(directory, first, tmp_path / "progress")
+    assert is_prepared(directory, first)
+    with monkeypatch.context() as killed:
+        killed.setattr(preparing, "_prepare_model", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            preparing.prepare(directory, second, tmp_path / "progress")
+    assert not is_prepared(directory, first) and not is_prepared(directory, second)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    lines = {
+        "half a pair": b'{"problem": "a\\ud800", "answer": "1"}',
+        "too deep": b'{"answer": "1", "problem": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    }
+    for name, line in lines.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(line)
+        with pytest.raises(UserError, match=f"{name}.jsonl, line 1: not usable JSON"):
+            list(openr1_questions([tmp_path / f"{name}.jsonl"], None, Counter()))
+    with pytest.raises(UserError, match="is gone"):
+        list(openr1_questions([tmp_path / "gone.jsonl"], None, Counter()))
+    (tmp_path / "odd.jsonl").write_text('{"prompt": 5}\n{"prompt": "text"}\n')
+    assert luffy_questions([tmp_path / "odd.jsonl"]) == {identity("")}
 
 
 def answer_by_hand(directory: DatasetDirectory, recipe: TeacherRecipe, number: int) -> None:

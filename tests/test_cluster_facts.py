@@ -217,6 +217,7 @@ FOREIGN = {
     "memory not told": one_partition("gpu|2|64|1|gpu:a100:4|idle|(null)"),
     "slices alone": one_partition("mig|2|64|515000|gpu:1g.10gb:28|idle|(null)"),
     "short": one_partition("debug|2|64|515000|gpu:h100:8|idle|(null)", MaxTime="20:00"),
+    "a limit of no round number": one_partition("gpu|2|64|515000|gpu:h100:8|idle|(null)", MaxTime="01:40:00"),
     "for one account and QOS": one_partition(
         "gpu|2|64|515000|gpu:h100:8|idle|(null)", AllowAccounts="lab,other", AllowQos="short,normal"
     ),
@@ -361,6 +362,11 @@ def test_a_cluster_and_its_faults_are_judged() -> None:
     told = {finding.what: finding.found for finding in well}
     assert "20 mixed, 1 drained (silent)" in told["partition gpu"] and "limit 12 h" in told["partition gpu"]
     assert "gpu REQUEUE after 120 s" in told["preemption"]
+
+    lost = list(diagnosis.of_slurm(cluster(config=CONFIG + "JobRequeue = 0\n")))
+    assert any(finding.what == "preemption" and "requeue: true" in finding.to_do for finding in lost)
+    closed = PARTITIONS.replace("GraceTime=120", "GraceTime=120 ReqResv=YES")
+    assert "partition: gpu\n" not in (draft(cluster(partitions=closed), HERE) or "partition: gpu\n")
 
     changes = {
         "SLURM_VERSION = 24.05.4": "SLURM_VERSION = 19.05.8",

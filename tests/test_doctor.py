@@ -203,6 +203,18 @@ def test_bad_words_are_refused(tmp_path: Path, words: list[str], expected: str) 
     assert done.returncode == 2 and expected in done.stderr and done.stdout == ""
 
 
+def test_a_draft_that_cannot_be_is_not_passed_over(tmp_path: Path) -> None:
+    done = doctor(tmp_path, {}, "cluster=local", "write=mine.yaml")
+    assert done.returncode == 1 and "was not written" in said(done, "problem") and not (tmp_path / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("line", ["environment: {A B: x}", 'environment: {A: "\\0"}', 'partition: "a\\nb"'])
+def test_what_no_job_can_be_given_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"scheduler: local\n{line}\n")
+    done = doctor(tmp_path, {}, "cluster=mine.yaml")
+    assert done.returncode == 2 and "1 problem" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_no_command_is_waited_for_for_ever() -> None:
     begin = time.monotonic()
     answer = ask("sh", "-c", "sleep 60 & echo begun; wait", seconds=0.5)

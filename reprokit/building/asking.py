@@ -27,7 +27,7 @@ from reprokit.records.files import write_text
 from reprokit.records.run_directory import RunDirectory
 
 # What may change between launches: the rest decides what was drawn.
-FREE = ("rows", "seed", "overlap", "answers.verify", "sampling.samples")
+FREE = ("rows", "seed", "overlap", "answers.verify", "sampling.samples", "model.shape")
 
 
 def asked(recipe: DatasetRecipe) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def assemble(directory: DatasetDirectory, recipe: DatasetRecipe, progress: Path)
         made_from=made_from,
         seed=getattr(recipe, "seed", 0),
         questions={reason: number for reason, number in of_questions.most_common() if number},
-        responses=dict(of_responses.most_common()),
+        responses={outcome: number for outcome, number in of_responses.most_common() if number},
         lengths=lengths,
         overlap={name: overlap(_questions(rows), _items(directory, name)) for name in recipe.overlap},
         sources=prepared.sources,

@@ -12,7 +12,7 @@ from reprokit.building.questions import rank
 from reprokit.building.rows_file import BuiltRow
 from reprokit.building.schema import TeacherRecipe
 from reprokit.building.thinking import whole
-from reprokit.building.verify import CORRECT, read_verdicts
+from reprokit.building.verify import CORRECT, is_sampled, read_verdicts
 from reprokit.errors import UserError
 from reprokit.recipe.registry import QUESTIONS
 from reprokit.records.files import read_json_lines
@@ -39,7 +39,8 @@ def choose(directory: DatasetDirectory, recipe: TeacherRecipe, prepared: Prepare
     solved: dict[str, tuple[int, list[int]]] = {}
     without = []
     for number in range(prepared.shards):
-        verdicts = read_verdicts(directory, number)
+        # Verdicts on fewer samples than the recipe asks for now are current as well.
+        verdicts = read_verdicts(directory, number) if is_sampled(directory, recipe, number) else None
         if verdicts is None:
             without.append(number)
             continue

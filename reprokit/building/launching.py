@@ -99,13 +99,14 @@ def launch(building: Building, console: Console) -> None:
 
 
 def _check(building: Building) -> None:
-    """Raises UserError when the folder has responses to other questions, or of another teacher."""
+    """Raises UserError when the folder has responses to other questions, of another teacher, or other kinds of rows."""
     made = building.directory.read_prepared()
-    if made is None or not isinstance(building.recipe, TeacherRecipe):
+    if made is None:
         return
     changed = difference(made, building.recipe)
     drawn = any((building.directory.root / "shards").glob("*/evaluation/step_000000"))
-    if changed and drawn:
+    other_kind = building.directory.file.exists() and made.asked.get("made") != building.recipe.made.value
+    if changed and (drawn or other_kind):
         raise UserError(
             "\n".join(
                 [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+from reprokit.building.asking import overlap_recipe, shard_recipe
 from reprokit.building.schema import (
     SCHEMAS,
     AnswersRecipe,
@@ -16,6 +18,7 @@ from reprokit.building.schema import (
     QuestionFormat,
     TeacherRecipe,
 )
+from reprokit.recipe.checks import FOLDER_NAME, NAME_RULE, check_model, check_ranges
 from reprokit.recipe.compose import Composer, apply_overrides, with_suffix
 from reprokit.recipe.load import RECIPES
 from reprokit.recipe.problems import Problem, RecipeError, closest, one_source
@@ -115,16 +118,20 @@ def _make_paths_absolute(values: dict[str, Any], root: Entry) -> None:
 
 
 def _check(recipe: DatasetRecipe) -> Iterator[Problem]:
-    if not recipe.dataset or recipe.dataset != Path(recipe.dataset).name or recipe.dataset.startswith("."):
-        yield Problem("dataset", "not the name of a folder", "use letters, digits, - and _", recipe.dataset)
+    if not re.fullmatch(FOLDER_NAME, recipe.dataset):
+        yield Problem("dataset", "not usable as the name of a folder", "choose another name", recipe.dataset, NAME_RULE)
     if recipe.rows is not None and recipe.rows < 1:
         yield Problem("rows", "must be positive", "give a positive number", str(recipe.rows))
     if isinstance(recipe, TeacherRecipe):
         yield from _check_teacher(recipe)
     else:
         yield from _check_files("base", recipe.base, {"dataset": recipe.base.dataset})
+        if recipe.base.dataset == recipe.dataset:
+            yield Problem("base.dataset", "the data set itself", "give one of the two another name", recipe.dataset)
         if isinstance(recipe, AnswersRecipe):
             yield from _check_files("answers", recipe.answers, {})
+    for problem in check_ranges(asdict(overlap_recipe(recipe))):
+        yield replace(problem, key=problem.key.replace("evaluation.benchmarks.", "overlap."))
     for name, section in recipe.overlap.items():
         if name not in benchmark_names():
             guess = closest(name, benchmark_names())
@@ -146,9 +153,16 @@ def _check_teacher(recipe: TeacherRecipe) -> Iterator[Problem]:
         yield from _check_files("questions", questions, {})
     if questions.among.path or questions.among.hub_id:
         yield from _check_files("questions.among", questions.among, {})
-    model = {"path": recipe.model.path, "hub_id": recipe.model.hub_id, "config": recipe.model.config}
-    given = {key: value for key, value in model.items() if value is not None}
-    yield from one_source("model", given, model)
+    # What the job of a shard would refuse of its recipe, it is to be told before anything is fetched.
+    own = shard_recipe(recipe, 0)
+    told = [*check_model(own), *check_ranges(asdict(own))]
+    yield from (
+        replace(problem, key=problem.key.replace("evaluation.seed", "sampling.seed"))
+        for problem in told
+        if not problem.key.startswith("evaluation.benchmarks")
+    )
+    if not recipe.model.name.strip():
+        yield Problem("model.name", "empty name", "give the name that the report shows", recipe.model.name, "text")
     if recipe.model.path is not None and not Path(recipe.model.path).is_dir():
         yield Problem("model.path", "no such folder", "give a Hugging Face model folder", recipe.model.path)
     positive = {

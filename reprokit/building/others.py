@@ -13,7 +13,7 @@ from reprokit.building.directory import DatasetDirectory, Prepared
 from reprokit.building.questions import identity, mathematics_item
 from reprokit.building.rows_file import BuiltRow
 from reprokit.building.schema import AnswerFormat, AnswersRecipe, CutRecipe
-from reprokit.building.sources import last_turn, question_of, rows, text
+from reprokit.building.sources import last_turn, listed, question_of, rows, text
 from reprokit.building.thinking import cut, whole
 from reprokit.errors import UserError
 from reprokit.evaluation.scoring import Pool, Task
@@ -26,7 +26,7 @@ Pairs = Iterator[tuple[str, list[str]]]  # question, answers to it
 
 def _openr1(files: Sequence[Path]) -> Pairs:
     for row in rows(files, ("problem", "generations")):
-        yield text(row["problem"]), [whole(text(one)) for one in row["generations"] or () if text(one)]
+        yield text(row["problem"]), [whole(text(one)) for one in listed(row["generations"]) if text(one)]
 
 
 def _luffy(files: Sequence[Path]) -> Pairs:
@@ -142,4 +142,6 @@ def _right(
             outcome["correct" if is_right else "wrong answer"] += 1
             if is_right:
                 right[task.item].append(task.text)
+        outcome["wrong answer"] -= len(pool.failures)
+        outcome["could not be scored (time or memory)"] += len(pool.failures)
     return right

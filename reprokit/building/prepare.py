@@ -45,6 +45,8 @@ def prepare(directory: DatasetDirectory, recipe: DatasetRecipe, progress: Path) 
     """
     before = directory.read_prepared()
     kept = before if before is not None and not difference(before, recipe) else None
+    if before is not None and kept is None:  # should this be killed, shards are neither the old ones nor the new
+        write_json(directory.prepared, msgspec.structs.replace(before, asked={"made": recipe.made.value}))
     with ProgressBar(total=2, desc="prepare", unit="part", path=progress) as bar:
         if isinstance(recipe, TeacherRecipe):
             _prepare_overlap(directory, recipe)  # what is quickly told goes first
@@ -131,7 +133,9 @@ class _Asks:
         ):
             scores = pool.score(tasks, bar.update)
         kept = [item for item, score in zip(items, scores, strict=True) if score.values["clean"]["accuracy"] == 1.0]
-        self.rejected["answer that math-verify cannot read"] += len(items) - len(kept)
+        failed = len(pool.failures)
+        self.rejected["answer that math-verify cannot read"] += len(items) - len(kept) - failed
+        self.rejected["answer whose reading failed (time or memory)"] += failed
         return kept
 
 

@@ -141,7 +141,7 @@ def puzzle_item(numbers: Sequence[int], target: int) -> Item:
     listed = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
     question = (
         f"Using each of the numbers {listed} exactly once, with +, -, *, / and parentheses, write an expression that "
-        f"equals {target}."
+        f"equals {target}. Write nothing but the expression into the box: no equals sign."
     )
     return Item(
         id="-".join(map(str, [*sorted(numbers), target])),

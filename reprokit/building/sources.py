@@ -14,6 +14,7 @@ from reprokit.recipe.registry import DATA_SUFFIXES
 from reprokit.records.files import sha256_of_file
 
 _BATCH = 64  # rows: some have several long responses
+_SURROGATE = rb"\ud"
 
 
 def find(key: str, section: FilesSection, datasets: Path) -> tuple[list[Path], dict[str, Any]]:
@@ -82,6 +83,10 @@ def rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, An
         UserError: a file cannot be read, or a column is missing; the message names file and row.
     """
     for path in files:
+        if not path.is_file():
+            raise UserError(
+                f"{path} is gone. Put it back, or remove prepared.json of the data set, and give the same command"
+            )
         if path.suffix == ".parquet":
             yield from _parquet(path, columns)
         elif path.suffix == ".jsonl":
@@ -99,7 +104,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
             _check_columns(str(path), file.schema_arrow.names, columns)
             for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable parquet file: {error}") from error
 
 
@@ -108,8 +113,10 @@ def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(stream, start=1):
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: not JSON: {error}") from error
+                if _SURROGATE in line.lower():  # half of a pair stands for no character: no file can hold it
+                    json.dumps(row, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}, line {number}: not usable JSON: {error}") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: a {type(row).__name__} instead of an object")
             _check_columns(f"{path}, line {number}", list(row), columns)
@@ -126,9 +133,14 @@ def text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
+def listed(value: Any) -> list[Any]:
+    """A value that should be a list; empty for anything else."""
+    return value if isinstance(value, list) else []
+
+
 def last_turn(turns: Any, role: str) -> str:
     """What was said last in the turns of `role`; empty if nothing was, or they are no turns."""
-    said = [turn for turn in turns if isinstance(turn, dict) and turn.get("role") == role] if turns else []
+    said = [turn for turn in listed(turns) if isinstance(turn, dict) and turn.get("role") == role]
     return text(said[-1].get("content")) if said else ""
 
 

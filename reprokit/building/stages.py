@@ -7,6 +7,7 @@ from pathlib import Path
 from reprokit.building.directory import DatasetDirectory
 from reprokit.building.load import load_dataset
 from reprokit.building.schema import DatasetRecipe, TeacherRecipe
+from reprokit.cluster import rendezvous
 
 
 def prepare(root: Path) -> None:
@@ -21,6 +22,7 @@ def verify(root: Path, shard: int) -> None:
     """Tell which responses to the questions of one shard are right."""
     from reprokit.building.verify import verify as verify_shard
 
+    rendezvous.check_cores()
     directory = DatasetDirectory(root)
     recipe = _recipe(directory)
     assert isinstance(recipe, TeacherRecipe)
@@ -31,6 +33,7 @@ def assemble(root: Path) -> None:
     """Write the file of the data set and its report."""
     from reprokit.building.assemble import assemble as write
 
+    rendezvous.check_cores()
     directory = DatasetDirectory(root)
     write(directory, _recipe(directory), directory.run.progress("assemble"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reprokit.benchmarks.grading.answers import after_thinking
+
 OPEN, CLOSE = "<think>", "</think>"
 
 
@@ -13,5 +15,5 @@ def whole(response: str) -> str:
 
 
 def cut(response: str) -> str:
-    """What follows the thinking, without blanks around it; all of it if there is none."""
-    return response.rpartition(CLOSE)[2].strip()
+    """What follows the thinking, without blanks around it: all of it if there is none, nothing if it has no end."""
+    return (after_thinking(response) or "").strip()

@@ -174,8 +174,14 @@ def _preemption(slurm: Slurm) -> Iterator[Finding]:
         if partition.fields.get("PreemptMode", mode) != "OFF"
     )
     found = f"{kind.removeprefix('preempt/')}, {mode}: {graces or 'no partition that you see'}; {ends}"
-    if "CANCEL" in mode:
+    modes = {mode, *(partition.fields.get("PreemptMode", mode) for partition in slurm.partitions.values())}
+    if any("CANCEL" in one for one in modes):
         yield warning("preemption", found, "jobs that were taken away do not come back: launch again to go on")
+    elif any("REQUEUE" in one for one in modes) and slurm.config.get("JobRequeue") == "0":
+        to_do = (
+            "JobRequeue=0: jobs that were taken away do not come back without sbatch: {requeue: true} in the profile"
+        )
+        yield warning("preemption", found, to_do)
     else:
         yield ok("preemption", found, "training goes on from its newest state, evaluation from its samples")
 

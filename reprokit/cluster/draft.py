@@ -25,7 +25,8 @@ def draft(slurm: Slurm, machine: Machine) -> str | None:
         return None
     partition, group = chosen
     rights = dict(_rights(slurm, partition))
-    limits = (partition.hours, (slurm.qos or {}).get(rights.get("qos", "")))
+    qos = slurm.qos or {}
+    limits = (partition.hours, qos.get(rights.get("qos", "")), qos.get(partition.fields.get("QoS", "")))
     limit = min((hours for hours in limits if hours is not None), default=None)
     lines = [
         f"# Draft for cluster {slurm.config.get('ClusterName', '')} by `python -m reprokit.doctor`: "
@@ -82,8 +83,12 @@ def _most_gpus(group: NodeGroup) -> tuple[str, int]:
 
 
 def _may_use(slurm: Slurm, partition: Partition) -> bool:
-    allowed = partition.allowed("AllowAccounts")
-    return allowed is None or slurm.accounts is None or bool(allowed & slurm.accounts)
+    if "YES" in (partition.fields.get("RootOnly"), partition.fields.get("ReqResv")):
+        return False
+    if slurm.accounts is None:
+        return True
+    allowed, denied = partition.allowed("AllowAccounts"), partition.allowed("DenyAccounts") or frozenset()
+    return bool((slurm.accounts if allowed is None else allowed & slurm.accounts) - denied)
 
 
 def _rights(slurm: Slurm, partition: Partition) -> Iterator[tuple[str, str]]:
@@ -139,4 +144,5 @@ def _hours(wanted: float, limit: float | None) -> str:
 
 def _text(name: str) -> str:
     """A name as YAML text: quoted where it would be read as something else."""
-    return name if name.replace("-", "").replace("_", "").isalnum() and not name[0].isdigit() else f"'{name}'"
+    plain = name.replace("-", "").replace("_", "").isalnum() and not name[0].isdigit() and name.lower() != "null"
+    return name if plain else f"'{name}'"

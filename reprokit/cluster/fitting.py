@@ -116,10 +116,11 @@ def _time(
     stage: str, asked: Resources, partition: Partition, profile: ClusterProfile, cluster: Slurm
 ) -> Iterator[Finding]:
     limits = {f"partition {partition.name}": partition.hours}
-    if profile.qos is not None and cluster.qos is not None:
-        limits[f"QOS {profile.qos}"] = cluster.qos.get(profile.qos)
+    for qos in (profile.qos, partition.fields.get("QoS")):
+        if qos is not None and cluster.qos is not None:
+            limits[f"QOS {qos}"] = cluster.qos.get(qos)
     for whose, limit in limits.items():
-        if limit is not None and asked.hours > limit:
+        if limit is not None and round(60 * asked.hours) > round(60 * limit):  # both are minutes to Slurm
             found = f"{asked.hours:g}, {whose} allows {limit:g}"
             yield problem("hours", found, f"set {stage}.hours: {limit:g}; launch again for what is left then")
 

@@ -122,9 +122,12 @@ def _interfaces() -> tuple[str, ...]:
 
 def _place(purpose: str, path: Path) -> Place:
     existing = path
-    while not existing.exists() and existing != existing.parent:
+    # Commands look, in time, even if a server is dead: this process might wait for it for ever.
+    while (seen := ask("test", "-e", str(existing))).code == 1 and existing != existing.parent:
         existing = existing.parent
-    shown = ask("df", "--block-size=1", "--output=fstype,avail", str(existing))  # in time, even if a server is dead
+    if not seen.well:
+        return Place(purpose, path, seen.complaint or "unknown", None)
+    shown = ask("df", "--block-size=1", "--output=fstype,avail", str(existing))
     fields = shown.text.splitlines()[-1].split() if shown.well else []
     if len(fields) != 2:
         return Place(purpose, path, shown.complaint or "unknown", None)

@@ -108,6 +108,14 @@ def _wrong(profile: ClusterProfile) -> Iterator[tuple[str, str, str, str]]:
         rate = getattr(profile, key)
         if rate is not None and not 0 < rate <= 1:
             yield key, "out of range", "give the measured part of the peak, above 0 and at most 1", str(rate)
+    for name, text in profile.environment.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in text:
+            remedy = "write NAME: text, the name of letters, digits and _"
+            yield f"environment.{name}", "no environment variable", remedy, text
+    for key in ("partition", "account", "qos", "constraint", "exclude"):
+        value = getattr(profile, key)
+        if value is not None and (not value.strip() or not value.isprintable()):
+            yield key, "not one line of text", "write it in one line, or leave it out", value
     if profile.gpu_type is not None and not re.fullmatch(r"[\w.-]+", profile.gpu_type):
         remedy = "write it as `sinfo -o %G` does between the colons: of gpu:h200:8 it is h200"
         yield "gpu_type", "no type of GPU", remedy, profile.gpu_type

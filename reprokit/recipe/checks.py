@@ -52,6 +52,8 @@ class Range(NamedTuple):
 
 
 POSITIVE, NOT_NEGATIVE, AT_LEAST_ONE = Range(0, open_low=True), Range(0), Range(1)
+FOLDER_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}"
+NAME_RULE = "1 to 200 letters, digits and . _ - with no . or - in front"
 TOP_P = Range(0, 1, open_low=True, open_high=False)
 RANGES = {
     "model.tokenizer_vocab_size": Range(SMALLEST_VOCABULARY),
@@ -119,9 +121,8 @@ def _at(values: Any, key: str) -> Any:
 
 
 def check_names(recipe: Recipe) -> Iterator[Problem]:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", recipe.name):
-        valid = "1 to 200 letters, digits and . _ - with no . or - in front"
-        yield Problem("name", "not usable as the name of a folder", "choose another name", recipe.name, valid)
+    if not re.fullmatch(FOLDER_NAME, recipe.name):
+        yield Problem("name", "not usable as the name of a folder", "choose another name", recipe.name, NAME_RULE)
     for key, name in (("model.name", recipe.model.name), ("data.name", recipe.data.name)):
         if not name.strip():
             yield Problem(key, "empty name", "give the name that figures and tables show", name, "text")

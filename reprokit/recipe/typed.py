@@ -292,7 +292,7 @@ def _kind(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return "a section with " + ", ".join(field.name for field in dataclasses.fields(hint))
     if get_origin(hint) is list:
-        return "a list of numbers, for example " + _example(hint)
+        return f"a list of {'text' if get_args(hint)[0] is str else 'numbers'}, for example {_example(hint)}"
     if get_origin(hint) is dict:
         return "a mapping, for example " + _example(hint)
     if issubclass(hint, Enum):
@@ -302,7 +302,7 @@ def _kind(hint: Any) -> str:
 
 def _example(hint: Any) -> str:
     if get_origin(hint) is list:
-        return "[10, 20, 40]" if get_args(hint)[0] is int else "[0.9, 0.999]"
+        return {int: "[10, 20, 40]", str: "[first, second]"}.get(get_args(hint)[0], "[0.9, 0.999]")
     if get_origin(hint) is dict:
         return "{countdown: {items: 200}}" if _section_of(hint) else "{model_type: qwen3, hidden_size: 128}"
     return f"<{_kind(hint)}>"

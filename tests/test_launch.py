@@ -332,13 +332,13 @@ def test_a_damaged_result_counts_as_missing(tmp_path: Path) -> None:
 
 
 def test_a_partial_run_does_not_replace_fuller_results(tmp_path: Path) -> None:
-    partial = collect(prepared(tmp_path), load("mini").recipe)
     record = Record(run="mini", model="m", step=0, benchmark="b", metric="m", value=1.0, unit="%", origin="measured")
     path = tmp_path / "results" / "mini.json"
-    keep_fuller(path, partial)
+    keep_fuller(path, [])
     write_results(path, Results(run="mini", records=[record]))
-    with pytest.raises(UserError, match="left as it is"):
-        keep_fuller(path, partial)
+    with pytest.raises(UserError, match=r"1 cells that the run folder has not \(step 0 on b\).*left as it is"):
+        keep_fuller(path, [Cell(8, "b")])
+    keep_fuller(path, [Cell(8, "b"), Cell(0, "b")])
 
 
 def test_damaged_results_are_a_clear_error(tmp_path: Path) -> None:

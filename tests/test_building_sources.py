@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -460,7 +461,14 @@ def test_answers_of_r1_are_verified(base: Path) -> None:
     assert [row["response"] for row in made] == [thought(str(2 * n)) for n in (1, 2, 3, 5)]
     assert report.questions == {"kept": 4, "no answer in answers": 1, "no right answer in answers": 1}
     assert report.responses == {"correct": 4, "wrong answer": 1}
-    made, report = derived(base, "made: answers\nanswers: {format: openr1_math, path: openr1.jsonl, verify: true}")
+    other = "made: answers\nanswers: {format: openr1_math, path: openr1.jsonl, verify: true}"
+    before = sha256_of_file(base / "datasets/Derived/Derived.parquet")
+    (base / "derived.yaml").write_text(f"dataset: Derived\nbase: {{dataset: Base}}\n{other}\n")
+    refused = build(base, "dataset=derived.yaml", "cluster=here.yaml")
+    assert refused.returncode == 2 and "answers.format: luffy -> openr1_math" in refused.stderr, refused.stderr
+    assert sha256_of_file(base / "datasets/Derived/Derived.parquet") == before
+    shutil.rmtree(base / "datasets/Derived")
+    made, report = derived(base, other)
     assert [row["response"] for row in made] == [f"<think>\nLet me see.</think>\\boxed{{{2 * n}}}" for n in range(6)]
     assert report.responses == {"correct": 6, "wrong answer": 6}
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,15 @@ def test_the_papers_models_have_an_engine_per_gpu() -> None:
     # 50 GiB of weights and, if all layers keep everything, 19 GiB for 40960 tokens; of the teacher 61 and 10 GiB.
     several = {key: size for key, size in found.items() if size > 1}
     assert several == {("gemma3_27b_pt", 80): 2, ("qwen3_32b", 80): 2}
+
+
+def test_without_gpus_the_weights_must_fit_the_memory() -> None:
+    recipe = paper_recipe(paper_shapes()["qwen3_14b_base"])
+    node = Resources(tasks_per_node=2, memory_gb=64)
+    assert engines.gpus_per_engine(recipe, ClusterProfile(evaluate=node)) == 1
+    assert engines.gpus_per_engine(recipe, ClusterProfile(evaluate=replace(node, memory_gb=None))) == 1
+    with pytest.raises(UserError, match="2 engines without a GPU need 28 GiB each .* there are 32 GiB"):
+        engines.gpus_per_engine(recipe, ClusterProfile(evaluate=replace(node, memory_gb=32)))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from reprokit.building.asking import difference, shard_recipe, write_shard_recipe
+from reprokit.building.asking import asked, difference, shard_recipe, write_shard_recipe
 from reprokit.building.assemble import read_report
 from reprokit.building.cost import describe_cost
 from reprokit.building.directory import DatasetDirectory
@@ -99,14 +99,14 @@ def launch(building: Building, console: Console) -> None:
 
 
 def _check(building: Building) -> None:
-    """Raises UserError when the folder has responses to other questions, of another teacher, or other kinds of rows."""
+    """Raises UserError when the folder has rows, or responses of a teacher, that were made with other settings."""
     made = building.directory.read_prepared()
     if made is None:
         return
     changed = difference(made, building.recipe)
     drawn = any((building.directory.root / "shards").glob("*/evaluation/step_000000"))
-    other_kind = building.directory.file.exists() and made.asked.get("made") != building.recipe.made.value
-    if changed and (drawn or other_kind):
+    other_rows = building.directory.file.exists() and made.asked != asked(building.recipe)
+    if changed and (drawn or other_rows):
         raise UserError(
             "\n".join(
                 [

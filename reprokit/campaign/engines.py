@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reprokit.campaign.memory import ELEMENT, GIB, ModelSize, model_size
+from reprokit.campaign.memory import ELEMENT, GIB, ModelSize, memory_here, model_size
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe.architecture import Architecture
@@ -40,16 +40,33 @@ def gpus_per_engine(recipe: Recipe, profile: ClusterProfile) -> int:
     model is not known.
 
     Raises:
-        UserError: the GPUs of `profile.evaluate` cannot hold it; says how many could.
+        UserError: the GPUs of `profile.evaluate` cannot hold it; says how many could. Without GPUs: its memory cannot.
     """
     model = model_size(recipe.model)
-    if profile.gpu_memory_gb is None or model is None:
+    if model is None:
+        return 1
+    if profile.gpu_memory_gb is None:
+        _check_memory(recipe, profile, model)
         return 1
     tokens, element = longest_sequence(recipe), ELEMENT[recipe.training.precision]
     for tensor, pipeline in _sizes(model, profile.evaluate):
         if gpu_gib(model, tensor, pipeline, tokens, element) <= USABLE * profile.gpu_memory_gb:
             return tensor * pipeline
     raise UserError("\n".join(_refusal(recipe, profile, model, tokens, element)))
+
+
+def _check_memory(recipe: Recipe, profile: ClusterProfile, model: ModelSize) -> None:
+    """Raises UserError when the memory of a node cannot hold the weights of one engine per task."""
+    there, engines = profile.evaluate, profile.evaluate.tasks_per_node
+    local = profile.scheduler is Scheduler.local
+    memory = there.memory_gb or (memory_here() if local else None)
+    weights = ELEMENT[recipe.training.precision] * model.parameters / GIB
+    if memory is not None and engines * weights > USABLE * memory:
+        raise UserError(
+            f"recipe {recipe.name}: {engines} engines without a GPU need {weights:,.0f} GiB each for the weights of "
+            f"{model.parameters / 1e9:.3g} billion parameters, and there are {memory:,.0f} GiB of memory. What helps: "
+            "a cluster with GPUs (cluster=NAME), a smaller model, or a smaller evaluate.tasks_per_node"
+        )
 
 
 def check_judges(recipe: Recipe, profile: ClusterProfile) -> None:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,11 @@ OFFLOADED_STATES = 20
 RUNTIME_GPU, RUNTIME_CPU = 2 * GIB, 1 * GIB
 # DeepSpeed's defaults, in elements: reduce_bucket_size, stage3_max_live_parameters and sub_group_size.
 REDUCE_BUCKET, LIVE_PARAMETERS, SUB_GROUP = 5e8, 1e9, 1e9
+
+
+def memory_here() -> float:
+    """GiB of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
-from reprokit.campaign.memory import GIB, MemoryEstimate, ModelSize, estimate, longest_pass, model_size
+from reprokit.campaign.memory import MemoryEstimate, ModelSize, estimate, longest_pass, memory_here, model_size
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe.derived import is_all_bf16
@@ -64,7 +63,7 @@ def setup_of(recipe: Recipe, profile: ClusterProfile) -> Setup | None:
     model = model_size(recipe.model)
     if model is None:
         return None
-    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    here = memory_here()
     local = profile.scheduler is Scheduler.local
     longest_row = recipe.data.max_length
     return Setup(model, recipe.training, profile.train, longest_row, profile.gpu_memory_gb, local, here)

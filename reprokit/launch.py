@@ -25,7 +25,7 @@ from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
 from reprokit.stages import STAGES, figures_current
 from reprokit.words import run as run_command
-from reprokit.words import split, truth
+from reprokit.words import split, stages, truth
 
 LOG_WIDTH = 140  # columns of the tables where the output is no terminal
 
@@ -56,7 +56,7 @@ def parse(words: Sequence[str]) -> Request:
         elif key == "cluster":
             request.cluster = value
         elif key == "stages":
-            request.stages = parse_stages(value)
+            request.stages = stages(value, tuple(STAGES))
         elif key == "dry_run":
             request.dry_run = truth(key, value)
         else:
@@ -68,15 +68,6 @@ def parse(words: Sequence[str]) -> Request:
         raise UserError(f"{given}: give one of recipe=, figure= and table=, with several values in a list (a,b)")
     request.selection = Selection(*kinds[0], tuple(overrides))
     return request
-
-
-def parse_stages(value: str) -> tuple[str, ...]:
-    """`train,evaluate` -> those stages, in the order in which they run."""
-    given = [stage.strip() for stage in value.strip("[]").split(",") if stage.strip()]
-    unknown = [stage for stage in given if stage not in STAGES]
-    if unknown or not given:
-        raise UserError(f"stages={value}: valid are {', '.join(STAGES)}, separated by commas")
-    return tuple(stage for stage in STAGES if stage in given)
 
 
 def run(request: Request) -> None:

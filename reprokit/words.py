@@ -31,6 +31,18 @@ def truth(key: str, value: str) -> bool:
     return value.lower() == "true"
 
 
+def stages(value: str, valid: Sequence[str]) -> tuple[str, ...]:
+    """`train,evaluate` -> those of the valid stages, in the order in which they run.
+
+    Raises:
+        UserError: one of them is unknown, or there is none.
+    """
+    given = [stage.strip() for stage in value.strip("[]").split(",") if stage.strip()]
+    if not given or set(given) - set(valid):
+        raise UserError(f"stages={value}: valid are {', '.join(valid)}, separated by commas")
+    return tuple(stage for stage in valid if stage in given)
+
+
 def run(command: Callable[[], None]) -> int:
     """Run a command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right.
 

@@ -51,7 +51,7 @@ def describe_cost(
     """Lines for people on what the `missing` of all `shards` will take, each counted as a full one.
 
     Raises:
-        UserError: the profile names a GPU that is not known, or no engine fits its GPUs.
+        UserError: no engine fits the GPUs of the profile.
     """
     expected = length(directory, recipe, shards)
     responses = recipe.shard_size * recipe.sampling.samples

@@ -17,15 +17,14 @@ from reprokit.building.graph import STAGES, Functions, plan, shards_of
 from reprokit.building.report import describe
 from reprokit.building.schema import DatasetRecipe, TeacherRecipe
 from reprokit.building.verify import is_sampled
-from reprokit.campaign.launching import active_jobs, locked, run_here
+from reprokit.campaign.launching import active_jobs, locked, run_here, submit
 from reprokit.campaign.report import print_running, print_scripts, print_submitted
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.errors import UserError
 from reprokit.recipe import load_resolved
-from reprokit.records.files import write_json, write_text
-from reprokit.records.run_directory import SubmittedJobs
+from reprokit.records.files import write_text
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,7 @@ def launch(building: Building, console: Console) -> None:
             run_here(jobs, run, logs, console)
             _print_finished(building, console)
             return
-        configuration = building.profile.environment.get("SLURM_CONF")
-
-        def remember(ids: dict[str, str]) -> None:
-            write_json(run.jobs, SubmittedJobs(cluster=building.cluster, slurm_conf=configuration, ids=ids))
-
-        ids = slurm.submit(jobs, building.profile, logs, remember)
+        ids = submit(jobs, run, building.cluster, building.profile, logs)
         if ids:
             print_submitted(logs, ids, building.profile, console)
 

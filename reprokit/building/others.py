@@ -75,12 +75,18 @@ def cut_rows(recipe: CutRecipe, base: Sequence[BuiltRow], outcome: Counter[str])
         rest = cut(row.response)
         if not rest:
             outcome["nothing follows the thinking"] += 1
-        elif recipe.rows is None or len(made) < recipe.rows:
-            made.append(BuiltRow(row.message, rest, row.answer))
         else:
-            outcome["more than rows"] += 1
-    outcome["kept"] += len(made)
-    return made
+            made.append(BuiltRow(row.message, rest, row.answer))
+    return _first(made, recipe.rows, outcome)
+
+
+def _first(made: list[BuiltRow], count: int | None, outcome: Counter[str]) -> list[BuiltRow]:
+    """The first `count` rows, or all for None; adds to `outcome` how many were kept, and how many there are more."""
+    kept = made[:count]
+    if len(kept) < len(made):
+        outcome["more than rows"] += len(made) - len(kept)
+    outcome["kept"] += len(kept)
+    return kept
 
 
 def answered_rows(
@@ -109,13 +115,10 @@ def answered_rows(
         name = identity(question_of(row.prompt))
         if not right.get(name):
             of_questions["no right answer in answers" if found.get(name) else "no answer in answers"] += 1
-        elif recipe.rows is None or len(made) < recipe.rows:
+        else:
             chosen = random.Random(f"{recipe.seed}/{name}").choice(right[name])
             made.append(BuiltRow(row.message, chosen, row.answer))
-        else:
-            of_questions["more than rows"] += 1
-    of_questions["kept"] += len(made)
-    return made
+    return _first(made, recipe.rows, of_questions)
 
 
 def _right(

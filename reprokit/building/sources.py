@@ -10,6 +10,7 @@ from typing import Any
 from reprokit.building.schema import BaseSection, FilesSection
 from reprokit.data.prompts import BOX_INSTRUCTION
 from reprokit.errors import UserError
+from reprokit.preparation.hub import fetching
 from reprokit.recipe.registry import DATA_SUFFIXES
 from reprokit.records.files import sha256_of_file
 
@@ -60,20 +61,15 @@ def _local(key: str, path: Path, patterns: Sequence[str]) -> list[Path]:
 
 def _fetch(key: str, section: FilesSection) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     assert section.hub_id is not None
-    try:
+    advice = f"Check the id and the network of this machine, or set {key}.hub_id=null {key}.path=FILE_OR_FOLDER"
+    with fetching(f"{key}.hub_id={section.hub_id} (revision {section.revision or 'default'})", advice):
         return Path(
             snapshot_download(
                 section.hub_id, repo_type="dataset", revision=section.revision, allow_patterns=section.files
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise UserError(
-            f"{key}.hub_id={section.hub_id} (revision {section.revision or 'default'}) could not be fetched: {error}\n"
-            f"Check the id and the network of this machine, or set {key}.hub_id=null {key}.path=FILE_OR_FOLDER"
-        ) from error
 
 
 def rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:

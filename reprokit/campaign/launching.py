@@ -114,13 +114,22 @@ def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
     if not on_slurm:
         report.print_finished(campaign.workspace, run, campaign.loaded.recipe, console)
         return
-    configuration = campaign.profile.environment.get("SLURM_CONF")
+    ids = submit([job for job in jobs if job not in here], run, campaign.cluster, campaign.profile, logs)
+    report.print_submitted(logs, ids, campaign.profile, console)
+
+
+def submit(jobs: Sequence[Job], run: RunDirectory, cluster: str, profile: ClusterProfile, logs: Path) -> dict[str, str]:
+    """Submit jobs to Slurm, and keep in the run folder who they are; returns the id of each, by name.
+
+    Raises:
+        UserError: Slurm refused one; then none is left submitted.
+    """
+    configuration = profile.environment.get("SLURM_CONF")
 
     def remember(ids: dict[str, str]) -> None:
-        write_json(run.jobs, SubmittedJobs(cluster=campaign.cluster, slurm_conf=configuration, ids=ids))
+        write_json(run.jobs, SubmittedJobs(cluster=cluster, slurm_conf=configuration, ids=ids))
 
-    ids = slurm.submit([job for job in jobs if job not in here], campaign.profile, logs, remember)
-    report.print_submitted(logs, ids, campaign.profile, console)
+    return slurm.submit(jobs, profile, logs, remember)
 
 
 def run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Console) -> None:

@@ -26,6 +26,7 @@ from reprokit.errors import UserError
 from reprokit.stages import evaluate
 from reprokit.words import run as run_command
 from reprokit.words import split, truth
+from reprokit.words import stages as chosen_stages
 
 LOG_WIDTH = 140  # columns of the tables where the output is no terminal
 FUNCTIONS: Functions = {
@@ -53,7 +54,7 @@ def run(words: Sequence[str]) -> None:
         elif key == "cluster":
             cluster = value
         elif key == "stages":
-            wanted = _stages(value)
+            wanted = chosen_stages(value, STAGES)
         elif key == "dry_run":
             dry = truth(key, value)
         else:
@@ -68,13 +69,6 @@ def run(words: Sequence[str]) -> None:
     directory = DatasetDirectory(Path.cwd() / "datasets" / recipe.dataset)
     building = launching.Building(directory, recipe, text, cluster, profile, wanted, FUNCTIONS)
     (launching.dry_run if dry else launching.launch)(building, console)
-
-
-def _stages(value: str) -> tuple[str, ...]:
-    given = [stage.strip() for stage in value.strip("[]").split(",") if stage.strip()]
-    if not given or set(given) - set(STAGES):
-        raise UserError(f"stages={value}: valid are {', '.join(STAGES)}, separated by commas")
-    return tuple(stage for stage in STAGES if stage in given)
 
 
 def main(words: Sequence[str]) -> int:

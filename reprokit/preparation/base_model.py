@@ -12,6 +12,7 @@ from typing import Any
 from reprokit.data.rows import Row
 from reprokit.data.tokenizer import train_tokenizer
 from reprokit.errors import UserError
+from reprokit.preparation.hub import fetching
 from reprokit.recipe.schema import ModelSection, Precision
 from reprokit.records.files import write_json
 from reprokit.records.manifest import Manifest
@@ -27,16 +28,13 @@ def fetch_model(hub_id: str, revision: str | None) -> Path:
         UserError: no such model or revision, no permission, or no way to the hub.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
+    advice = (
+        "Check the id and the network of this machine, log in with `hf auth login` if the model is gated, or set "
+        "model.path to a folder that has the model."
+    )
+    with fetching(f"model.hub_id={hub_id} (revision {revision or 'default'})", advice):
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=WEIGHT_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"model.hub_id={hub_id} (revision {revision or 'default'}) could not be fetched: {error}\n"
-            "Check the id and the network of this machine, log in with `hf auth login` if the model is gated, "
-            "or set model.path to a folder that has the model."
-        ) from error
 
 
 def commit_of(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from reprokit import benchmarks
 from reprokit.benchmarks.interface import Benchmark, Item, Upstream
 from reprokit.errors import UserError
 from reprokit.evaluation.problems import ItemsSource, asked_of, current_source, local_files, stamps
+from reprokit.preparation.hub import fetching
 from reprokit.recipe.schema import Recipe
 from reprokit.records.files import sha256_of_file, write_json, write_json_lines
 from reprokit.records.run_directory import RunDirectory
@@ -83,22 +84,17 @@ def fetch(name: str, upstream: Upstream, revision: str | None) -> tuple[list[Pat
         UserError: no such data set, revision or file, no permission, or no way to the hub.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted = revision or upstream.revision
     key = f"evaluation.benchmarks.{name}"
-    try:
+    gated = " It is gated: ask for access on its page and log in with `hf auth login`." if upstream.gated else ""
+    advice = f"Check the network of this machine.{gated} Or set {key}.path to a file or folder that has it."
+    with fetching(f"the data of {name} ({upstream.hub_id}, revision {wanted or 'default'})", advice):
         folder = Path(
             snapshot_download(
                 upstream.hub_id, repo_type="dataset", revision=wanted, allow_patterns=list(upstream.files)
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        gated = " It is gated: ask for access on its page and log in with `hf auth login`." if upstream.gated else ""
-        raise UserError(
-            f"the data of {name} ({upstream.hub_id}, revision {wanted or 'default'}) could not be fetched: {error}\n"
-            f"Check the network of this machine.{gated} Or set {key}.path to a file or folder that has it."
-        ) from error
     files = sorted(path for pattern in upstream.files for path in folder.glob(pattern) if path.is_file())
     if not files:
         raise UserError(f"{upstream.hub_id} has no file like {', '.join(upstream.files)}; set {key}.path instead")

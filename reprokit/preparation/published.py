@@ -8,6 +8,7 @@ from typing import Any
 
 from reprokit.errors import UserError
 from reprokit.preparation.base_model import WEIGHT_FILES, commit_of, is_internlm2
+from reprokit.preparation.hub import fetching
 from reprokit.recipe import evaluated_steps
 from reprokit.recipe.schema import PublishedSection, Recipe
 from reprokit.records.files import write_json
@@ -59,15 +60,12 @@ def folder_of(published: PublishedSection, step: int) -> Path:
 
 def _fetch(published: PublishedSection, name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     assert published.hub_id is not None
     wanted = [f"{name}/{pattern}" for pattern in WEIGHT_FILES]
-    try:
+    advice = (
+        "Check the id and the network of this machine, or set published.hub_id=null and published.path to a folder "
+        f"that has {name}/ and the others."
+    )
+    with fetching(f"published.hub_id={published.hub_id} ({name}, revision {published.revision or 'default'})", advice):
         return Path(snapshot_download(published.hub_id, revision=published.revision, allow_patterns=wanted)) / name
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"published.hub_id={published.hub_id} ({name}, revision {published.revision or 'default'}) could not be "
-            f"fetched: {error}\nCheck the id and the network of this machine, or set published.hub_id=null and "
-            f"published.path to a folder that has {name}/ and the others."
-        ) from error

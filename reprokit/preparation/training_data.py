@@ -18,6 +18,7 @@ from reprokit.data import rows as training_rows
 from reprokit.data.report import Report
 from reprokit.data.rows import Row
 from reprokit.errors import UserError
+from reprokit.preparation.hub import fetching
 from reprokit.recipe.schema import DataSection
 from reprokit.records.files import read_json, sha256_of_file, write_json
 from reprokit.records.run_directory import RunDirectory
@@ -124,13 +125,8 @@ def fetch_data(data: DataSection) -> Path:
         UserError: no such file, no permission, or no way to the hub.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     assert data.hub_id is not None and data.file is not None
-    try:
+    what = f"data.hub_id={data.hub_id} file={data.file} (revision {data.revision or 'default'})"
+    with fetching(what, "Check the id and the network of this machine, or set data.path to a local file."):
         return Path(hf_hub_download(data.hub_id, data.file, repo_type="dataset", revision=data.revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"data.hub_id={data.hub_id} file={data.file} (revision {data.revision or 'default'}) could not be "
-            f"fetched: {error}\nCheck the id and the network of this machine, or set data.path to a local file."
-        ) from error

@@ -22,6 +22,15 @@ _DISPLAY_NAMES = {
     "all benchmarks": "All benchmarks",
 }
 
+# How the paper groups benchmarks (Section 2); those of this kit by what its own training data teach.
+IN_DOMAIN, OUT_OF_DOMAIN, GENERAL, SAFETY = "in-domain reasoning", "OOD reasoning", "general ability", "safety"
+_GROUPS = {
+    IN_DOMAIN: ("MATH500", "AIME24", "Countdown", "Countdown, repeats"),
+    OUT_OF_DOMAIN: ("LCB v2", "GPQA-D", "MMLU-Pro", "Chain sum", "Syllogism"),
+    GENERAL: ("IFEval", "AlpacaEval 2.0", "HaluEval", "TruthfulQA"),
+    SAFETY: ("HEx-PHI",),
+}
+
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
@@ -39,3 +48,8 @@ def benchmark_name(benchmark: str) -> str:
 def benchmark_place(display_name: str) -> tuple[int, str]:
     """Sort key of a display name: the paper's order first, then new ones by name."""
     return _ORDER.get(display_name, len(_ORDER)), display_name
+
+
+def group_of(display_name: str) -> str | None:
+    """The group of a benchmark; None for one that nobody has put into a group."""
+    return next((group for group, names in _GROUPS.items() if display_name in names), None)

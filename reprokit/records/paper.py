@@ -108,6 +108,12 @@ TABLES: dict[str, Exhibit] = {
 NO_TABLES = {"3": "has the settings of training and no results: see `python -m reprokit.recipes show`"}
 
 
+def base_of(run: str) -> str | None:
+    """Name of the base model that a run of the paper starts from; None for any other run."""
+    known = {name for shown in (*FIGURES.values(), *TABLES.values()) for name in shown.runs}
+    return f"{run.partition('_')[0]}-Base" if run in known else None
+
+
 def exhibit(kind: Literal["figure", "table"], number: str) -> Exhibit:
     """What figure or table `number` of version 1 needs.
 

@@ -13,6 +13,7 @@ import msgspec
 from reprokit.records.files import DamagedFileError, read_json, write_json
 
 SCHEMA_VERSION = 1
+Origin = Literal["measured", "reported"]
 
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -47,7 +48,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mean_response_tokens: Optional[float] = None
     truncated_fraction: Optional[float] = None
     no_answer_fraction: Optional[float] = None
-    origin: Literal["measured", "reported"]
+    origin: Origin
     checkpoints: Optional[Literal["training", "published", "model"]] = None
     source: Optional[str] = None
     note: Optional[str] = None

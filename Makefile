@@ -2,12 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help environment quickstart figures test lint bench-training bench-evaluation cluster-up cluster-up-accounting cluster-down
+.PHONY: help environment quickstart figures tables claims report test lint bench-training bench-evaluation cluster-up cluster-up-accounting cluster-down
 
 help:
 	@echo "make quickstart    environment, mini run on this machine, figures"
 	@echo "make environment   $(VENV) for machines without a GPU"
-	@echo "make figures       draw everything in results/"
+	@echo "make figures       the paper's figures and those of your runs, from results/ (FIG=3: that one; FIG=3,6)"
+	@echo "make tables        the paper's tables as Markdown, CSV and LaTeX, from results/ (TABLE=2: that one)"
+	@echo "make claims        the paper's claims, judged on results/"
+	@echo "make report        one HTML page of all that, with the figures as PDF: report/index.html"
 	@echo "make test          lint and the test suite"
 	@echo "make bench-training   training speed against TRL's SFTTrainer, on two cores that do nothing else"
 	@echo "make bench-evaluation generation against bare vLLM, start-up of engines, sharing of work"
@@ -26,24 +29,33 @@ $(VENV)/complete: requirements/cpu.txt pyproject.toml setup.cfg
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/performance: requirements/performance.txt $(VENV)/complete
-	$(BIN)/python -m pip install --no-deps -r requirements/performance.txt
+$(VENV)/tests: requirements/tests.txt $(VENV)/complete
+	$(BIN)/python -m pip install --no-deps -r requirements/tests.txt
 	@touch $@
 
 quickstart: environment
 	$(BIN)/python -m reprokit.launch recipe=mini cluster=local
 
 figures: environment
-	$(BIN)/python -m analysis.figures
+	$(BIN)/python -m analysis.figures $(addprefix figure=,$(FIG))
+
+tables: environment
+	$(BIN)/python -m analysis.tables $(addprefix table=,$(TABLE))
+
+claims: environment
+	$(BIN)/python -m analysis.claims
+
+report: environment
+	$(BIN)/python -m analysis.report
 
 lint: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint $(VENV)/performance
+test: lint $(VENV)/tests
 	$(BIN)/python -m pytest
 
-bench-training: $(VENV)/performance
+bench-training: $(VENV)/tests
 	$(BIN)/python -m tests.performance.bench_training
 
 bench-evaluation: environment

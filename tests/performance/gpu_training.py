@@ -5,7 +5,7 @@
 Measures tokens/s, MFU and peak memory of the kit in both arithmetics and of TRL's SFTTrainer (packed, flash-attention,
 Liger's layer kernels) on the same rows; the memory that the loss of one 16k-token row takes; and official arithmetic
 against the plain loop in tests/reference_official.py. Needs flash-attn and liger-kernel beside
-requirements/performance.txt. --toy runs the same on a CPU in fp32, for tests: it says nothing about speed.
+requirements/tests.txt. --toy runs the same on a CPU in fp32, for tests: it says nothing about speed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,27 @@ def _metrics(
             if benchmark.votes:
                 results.append(table.result(f"maj@{table.samples}", majority))
     return results
+
+
+def headline_metric(benchmark: Benchmark, judges: Container[str]) -> Metric:
+    """The metric whose official value is the headline of a result: the first one that no absent judge is needed for."""
+    return next(metric for metric in benchmark.metrics if not metric.judge or metric.judge in judges)
+
+
+def headline_values(
+    benchmark: Benchmark, items: Sequence[Item], scores: Sequence[SampleScore], samples: int, judges: Container[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By item, the mean over its `samples` of the headline metric, and the weight of the item.
+
+    Items without weight or usable verdict are left out. The weighted mean is the headline value, in 0..1 for percent.
+
+    Raises:
+        ValueError: not every (item, sample) is there exactly once, or none is.
+    """
+    by_item = _by_item(benchmark.name, items, scores, samples)
+    table = _Table(benchmark, items, by_item, "official", headline_metric(benchmark, judges), None)
+    values = {item.id: _mean(table.values[item.id], []) for item in table.items}
+    return values, dict(zip(values, table.weights, strict=True))
 
 
 def _mean(values: Sequence[float], answers: Sequence[str | None]) -> float:

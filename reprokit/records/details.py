@@ -36,8 +36,9 @@ class CellDetails(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One run x step x benchmark.
 
     `items`: per item the mean over its samples of the headline metric in the official protocol, in 0..1 where the unit
-    of the metric is percent; `clusters` names the cluster of items that are not independent of others. `digest` is the
-    sha256 of the problems. `finished` are responses that ended by themselves, `truncated` all others.
+    of the metric is percent; their mean with `weights`, empty where all weigh the same, is the headline value.
+    `clusters` names the cluster of items that are not independent of others. `digest` is the sha256 of the problems.
+    `finished` are responses that ended by themselves, `truncated` all others.
     `unfinished_thinking`: responses that opened their thinking, by tag or by template, and never closed it.
     `made_from` is the sha256 of the `result.json` that this belongs to, `detectors` the version of the detectors.
     """
@@ -48,6 +49,7 @@ class CellDetails(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     unit: str
     digest: str
     items: dict[str, float]
+    weights: dict[str, float] = msgspec.field(default_factory=dict)
     clusters: dict[str, str] = msgspec.field(default_factory=dict)
     finished: Lengths
     truncated: Lengths

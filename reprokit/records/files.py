@@ -75,7 +75,7 @@ def read_json(path: Path, shape: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=shape)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{path} is damaged: {error}. Move it away; the next launch makes it again.") from error
 
 
@@ -95,7 +95,7 @@ def read_json_lines(path: Path, shape: type[T]) -> Iterator[T]:
         for number, line in enumerate(stream, start=1):
             try:
                 yield decoder.decode(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise DamagedFileError(f"{path}, line {number} is damaged: {error}") from error
 
 

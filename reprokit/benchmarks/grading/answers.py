@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_OPEN, _CLOSE = "<think>", "</think>"
+OPEN, _CLOSE = "<think>", "</think>"
 _MARKS = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
@@ -15,7 +15,7 @@ def after_thinking(text: str) -> str | None:
     """
     if _CLOSE in text:
         return text.rpartition(_CLOSE)[2]
-    return None if _OPEN in text else text
+    return None if OPEN in text else text
 
 
 def last_box(text: str) -> str | None:

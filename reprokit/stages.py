@@ -8,6 +8,7 @@ from typing import Any
 
 from reprokit.cluster import rendezvous
 from reprokit.recipe import load_resolved
+from reprokit.records.details import details_path
 from reprokit.records.files import read_json, sha256_of_file
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
@@ -82,18 +83,14 @@ def score(root: Path) -> None:
 
 
 def collect(root: Path, results: Path) -> None:
-    """Write `results/<run>.json` from the result files of the run."""
-    from reprokit.campaign.collect import collect as gather_records
-    from reprokit.campaign.collect import keep_fuller
-    from reprokit.records.record import write_results
+    """Write `results/<run>.json` and `results/details/<run>.json` from the result files of the run."""
+    from reprokit.campaign.collect import collect_into
 
     run = RunDirectory(root)
-    recipe = load_resolved(run.recipe)
-    gathered = gather_records(run, recipe)
-    path = results / f"{recipe.name}.json"
-    keep_fuller(path, {Cell(record.step, record.benchmark) for record in gathered.records})
-    write_results(path, gathered)
-    print(f"{len(gathered.records)} records, {len(gathered.missing)} cells missing")
+    collected = collect_into(results, run, load_resolved(run.recipe))
+    print(f"{len(collected.results.records)} records, {len(collected.results.missing)} cells missing")
+    for note in collected.notes:
+        print(note)
 
 
 def figures(results: Path, out: Path) -> None:
@@ -115,18 +112,21 @@ STAGES: dict[str, Callable[..., None]] = {
 
 
 def figures_current(results: Path, out: Path) -> bool:
-    """Whether the figures that `results` (one file) gives were drawn from it as it is now."""
+    """Whether the figures were drawn from `results` (one file, and its details) as it is now, and are all there."""
     index = out / "index.json"
     if not (results.exists() and index.exists()):
         return False
-    digest = sha256_of_file(results)
-    made = [
-        figure
-        for figure in read_json(index, dict[str, Any])["figures"]
-        if {"file": results.name, "sha256": digest} in [_without_count(source) for source in figure["made_from"]]
+    drawn = read_json(index, dict[str, Any])
+    details = details_path(results.parent, results.stem)
+    needed = [
+        {"file": str(path.relative_to(results.parent)), "sha256": sha256_of_file(path)}
+        for path in (results, details)
+        if path.exists()
     ]
-    return bool(made) and all((out / path).exists() for figure in made for path in figure["files"])
+    figures = [figure for figure in drawn["figures"] if _is_made_from(figure, results.name)]
+    is_there = all((out / path).exists() for figure in figures for path in figure["files"])
+    return is_there and all(source in drawn.get("read", []) for source in needed)
 
 
-def _without_count(source: dict[str, Any]) -> dict[str, Any]:
-    return {key: source[key] for key in ("file", "sha256")}
+def _is_made_from(figure: dict[str, Any], name: str) -> bool:
+    return any(source["file"] == name for source in figure["made_from"])

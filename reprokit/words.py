@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from reprokit.errors import UserError
 
+PARTIAL = 3  # exit code: done, but something that was asked for is missing
+
 
 def split(words: Sequence[str], usage: str) -> list[tuple[str, str]]:
     """Key and value of every word.
@@ -43,14 +45,14 @@ def stages(value: str, valid: Sequence[str]) -> tuple[str, ...]:
     return tuple(stage for stage in valid if stage in given)
 
 
-def run(command: Callable[[], None]) -> int:
-    """Run a command; returns its exit code: 0 done, 2 for what the person at the keyboard can put right.
+def run(command: Callable[[], int | None]) -> int:
+    """Run a command; returns its exit code: its own (None: 0), 2 for what the person at the keyboard can put right.
 
     Being terminated is as being interrupted: what the command has started is ended.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        command()
+        return command() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,4 +62,3 @@ def run(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, the same command does the rest", file=sys.stderr)
         return 130
-    return 0

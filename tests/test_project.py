@@ -14,6 +14,7 @@ FLOORS = {
     "recipe": 1,
     "records": 1,
     "data": 2,
+    "readers": 2,
     "sandbox": 2,
     "benchmarks": 3,
     "cluster": 4,
@@ -27,6 +28,7 @@ FLOORS = {
     "recipes": 7,
     "evaluate": 8,
     "rescore": 8,
+    "collect": 8,
     "doctor": 8,
     "build": 8,
 }
@@ -87,7 +89,7 @@ def test_the_launch_path_has_no_torch(name: str) -> None:
 def test_files_are_short() -> None:
     long = [path for path in tracked("*.py") if len(path.read_text().splitlines()) > 500]
     assert not long
-    assert len((ROOT / "README.md").read_text().splitlines()) < 240
+    assert len((ROOT / "README.md").read_text().splitlines()) < 250
 
 
 def pins(lines: list[str]) -> dict[str, str]:

@@ -78,7 +78,7 @@ def test_several_runs_go_one_after_the_other(
     assert not (tmp_path / "runs").exists() and "nothing was written" in looked.stdout
     done = launch(tmp_path, *asked)
     assert done.returncode == 0, done.stdout + done.stderr
-    files = sorted(path.name for path in (tmp_path / "results").iterdir())
+    files = sorted(path.name for path in (tmp_path / "results").glob("*.json"))
     runs = ["other_published", "tiny_published"]
     assert files == [f"{run}.json" for run in runs]
     steps = {file: {each.step for each in read_results(tmp_path / "results" / file).records} for file in files}

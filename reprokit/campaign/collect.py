@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reprokit.campaign.cells import all_cells, missing_cells
+from reprokit.campaign.damage import damaged_files
 from reprokit.errors import UserError
 from reprokit.recipe.derived import all_steps
 from reprokit.recipe.schema import Recipe, Source
-from reprokit.records.files import read_json
-from reprokit.records.record import MissingCell, Record, Results, read_results
+from reprokit.records.details import details_path
+from reprokit.records.files import read_json, sha256_of_file, write_bytes, write_json
+from reprokit.records.record import MissingCell, Record, Results, read_results, write_results
 from reprokit.records.result import Cell, CellResult, MetricResult, read_result
 from reprokit.records.run_directory import RunDirectory
 
@@ -20,16 +23,19 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
     """Records of every finished cell; cells that are missing are listed, never left out in silence.
 
     Steps and benchmarks that the recipe does not ask for now, and has results of, are there too. A damaged result file
-    counts as missing.
+    counts as missing, and so does one without a single number (no verdict of its judges was usable).
     """
     missing = missing_cells(run, recipe)
     provenance: dict[str, dict[str, Any]] = {}
-    records = []
+    asked = set(all_cells(recipe))
+    records, empty = [], []
     for cell in sorted([*all_cells(recipe), *_others(run, recipe)], key=lambda cell: (cell.step, cell.benchmark)):
         result = None if cell in missing else read_result(run.result(cell.step, cell.benchmark))
         if result is not None:
             key = _key_of(provenance, _made_by(result))
-            records += [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
+            found = [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
+            records += found
+            empty += [cell] if not found and cell in asked else []
     if run.provenance.exists():
         provenance["training"] = read_json(run.provenance, dict[str, Any])
     if recipe.source is Source.published:
@@ -39,9 +45,91 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
     return Results(
         run=recipe.name,
         records=records,
-        missing=[MissingCell(step=cell.step, benchmark=cell.benchmark) for cell in missing],
+        missing=[MissingCell(step=cell.step, benchmark=cell.benchmark) for cell in [*missing, *empty]],
         provenance=provenance,
     )
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was collected of one run.
+
+    `damaged` says of each damaged file what is wrong, `replaced` is where the earlier results lie now if they had cells
+    that these have not.
+    """
+
+    results: Results
+    damaged: list[str]
+    replaced: Path | None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether anything is missing or damaged."""
+        return bool(self.results.missing or self.damaged)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person has to know beside the number of records."""
+        found = [f"damaged: {flaw}" for flaw in self.damaged]
+        if self.replaced is not None:
+            found.append(f"the earlier results have cells that are gone from the run folder: kept as {self.replaced}")
+        return found
+
+
+def collect_into(folder: Path, run: RunDirectory, recipe: Recipe) -> Collected:
+    """Write the results and the details of a run into a results folder.
+
+    The details come first: when this is stopped in between, the results are not those of the run folder, and the next
+    launch collects again.
+
+    Raises:
+        UserError: as `keep_fuller`.
+    """
+    gathered = collect(run, recipe)
+    path = folder / f"{recipe.name}.json"
+    keep_fuller(path, collectable(run, recipe))
+    damaged = damaged_files(run)
+    replaced = _set_aside(folder, gathered)
+    damaged += _write_details(folder, run, recipe, sorted(cells_of(gathered)))
+    write_results(path, gathered)
+    return Collected(gathered, damaged, replaced)
+
+
+def cells_of(results: Results) -> set[Cell]:
+    """The cells that a results file has records of."""
+    return {Cell(record.step, record.benchmark) for record in results.records}
+
+
+def _write_details(folder: Path, run: RunDirectory, recipe: Recipe, cells: list[Cell]) -> list[str]:
+    """Write the details of these cells; returns what keeps them from being made, and then leaves none behind."""
+    from reprokit.evaluation.details import gather
+
+    path = details_path(folder, recipe.name)
+    try:
+        write_json(path, gather(run, recipe, cells))
+    except UserError as error:
+        path.unlink(missing_ok=True)  # those of earlier samples
+        return [f"{error} There are no details of single items then."]
+    return []
+
+
+def _set_aside(folder: Path, gathered: Results) -> Path | None:
+    """Keep a copy of a results file with cells that these results have not, or of another harness; returns where."""
+    path = folder / f"{gathered.run}.json"
+    earlier = read_results(path) if path.exists() else None
+    if earlier is None or (cells_of(earlier) <= cells_of(gathered) and not is_imported(earlier)):
+        return None
+    kept, name = folder / "replaced", f"{gathered.run}-{sha256_of_file(path)[:12]}"
+    details = details_path(folder, gathered.run)
+    for old, new in ((path, kept / f"{name}.json"), (details, details_path(kept, name))):
+        if old.exists() and not new.exists():  # of a collection that was stopped, the details are not the earlier ones
+            write_bytes(new, old.read_bytes())
+    return kept / f"{name}.json"
+
+
+def is_imported(results: Results) -> bool:
+    """Whether the records were measured by another harness: those say where they stand."""
+    return bool(results.records) and all(record.origin == "measured" and record.source for record in results.records)
 
 
 def _others(run: RunDirectory, recipe: Recipe) -> list[Cell]:
@@ -53,18 +141,17 @@ def _others(run: RunDirectory, recipe: Recipe) -> list[Cell]:
 
 
 def keep_fuller(path: Path, cells: Iterable[Cell]) -> None:
-    """Keep a results file that has more than what would replace it.
+    """Keep a results file with cells that the recipe does not ask for and the run folder does not have.
 
     Args:
-        cells: those of which there are results, or will be.
+        cells: those that the recipe asks for, or that there are results of.
 
     Raises:
         UserError: the file has others.
     """
     if not path.exists():
         return
-    there = {Cell(record.step, record.benchmark) for record in read_results(path).records}
-    if lost := sorted(there - set(cells)):
+    if lost := sorted(cells_of(read_results(path)) - set(cells)):
         shown = ", ".join(f"step {cell.step} on {cell.benchmark}" for cell in lost[:5]) + ", ..." * (len(lost) > 5)
         raise UserError(
             f"{path} has results of {len(lost)} cells that the run folder has not ({shown}): the file is left as it "

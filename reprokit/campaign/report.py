@@ -194,4 +194,4 @@ def print_finished(workspace: Workspace, run: RunDirectory, recipe: Recipe, cons
             console.print(f"{len(results.missing)} cells are missing; launch again to fill them in")
     console.print(f"run folder: {run.root}", soft_wrap=True, highlight=False)
     console.print(f"results:    {path}", soft_wrap=True, highlight=False)
-    console.print(f"figures:    {workspace.figures / recipe.name}", soft_wrap=True, highlight=False)
+    console.print(f"figures:    {workspace.figures}", soft_wrap=True, highlight=False)

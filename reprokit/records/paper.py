@@ -105,6 +105,7 @@ TABLES: dict[str, Exhibit] = {
         _ORDER,
     ),
 }
+TABLES_OF_VERSION_2 = {"5": "18", "6": "19", "8": "21", "9": "22", "11": "24"}  # of others it is not known for certain
 NO_TABLES = {"3": "has the settings of training and no results: see `python -m reprokit.recipes show`"}
 
 

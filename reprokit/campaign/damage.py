@@ -1,0 +1,42 @@
+"""Files of an evaluation that are there and cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from reprokit.records.files import DamagedFileError, read_json, read_json_lines
+from reprokit.records.result import CellResult, Generation, SampleScore
+from reprokit.records.run_directory import RunDirectory, step_of
+
+_SHAPES: dict[str, type[msgspec.Struct]] = {"result.json": CellResult, "generation.json": Generation}
+_SCORES = "scores.jsonl"
+
+
+def damaged_files(run: RunDirectory) -> list[str]:
+    """What is wrong with the results, generations and scores of a run, and what to do; each names its file.
+
+    A cell with a damaged `result.json` is missing. With whole results and damaged files beside them the numbers stand,
+    for a result is written last and holds all that it says.
+    """
+    folders = (path for path in sorted((run.root / "evaluation").glob("step_*/*")) if step_of(path.parent) >= 0)
+    return [flaw for folder in folders for flaw in _flaws(folder, run.root.name)]
+
+
+def _flaws(folder: Path, run: str) -> Iterator[str]:
+    for name, shape in _SHAPES.items():
+        try:
+            if (path := folder / name).exists():
+                content = read_json(path, shape)
+                if isinstance(content, CellResult) and all(metric.value is None for metric in content.metrics):
+                    yield f"{path} has not one number: no verdict of its judges was usable"
+        except DamagedFileError as error:
+            yield str(error)
+    try:
+        if (path := folder / _SCORES).exists():
+            for _ in read_json_lines(path, SampleScore):
+                pass
+    except DamagedFileError as error:
+        yield f"{error}. Score it again: python -m reprokit.rescore run={run} benchmarks={folder.name}"

@@ -1,38 +1,22 @@
-"""Panels to matplotlib figures. No number of any run stands here."""
+"""Panels of values against step to matplotlib figures. No number of any run stands here."""
 
 from __future__ import annotations
 
-import io
-import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from analysis import style
-from analysis.panels import Panel, Point, Series
-
-# Without these dates and versions the same records give the same bytes.
-_METADATA: dict[str, dict[str, None]] = {
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
-}
-
-
-@dataclass(frozen=True)
-class Text:
-    """The words around the panels."""
-
-    title: str
-    subtitle: str
-    footer: list[str]
+from analysis.blocks import Block
+from analysis.marks import BASE_LINE, Signs, Text, add_axes, color_of, draw_intervals, draw_markers, new_figure
+from analysis.panels import ALL_BENCHMARKS, Panel, Series
 
 
 @dataclass(frozen=True)
@@ -45,29 +29,24 @@ class Row:
     is_strip: bool = False
 
 
-_BASE_LINE: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 0.8, "zorder": 1.5}
+def grid_rows(panels: Sequence[Panel], strips: Sequence[Panel]) -> list[Row]:
+    """Share panels out over rows, each followed by the strips of the same benchmarks if there are any.
 
-
-def render(figure: Figure, extension: str) -> bytes:
-    """The figure as a file of that kind, `pdf` or `png`."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=extension, dpi=style.PNG_DPI, metadata=_METADATA[extension])
-    return buffer.getvalue()
-
-
-def grid_rows(panels: list[Panel], strips: list[Panel]) -> list[Row]:
-    """Share panels out over rows, each followed by the strips of the same benchmarks if there are any."""
-    columns = _columns(len(panels))
+    Ranges over all benchmarks go last.
+    """
+    ranges = [panel for panel in panels if panel.benchmark == ALL_BENCHMARKS]
+    panels = [panel for panel in panels if panel.benchmark != ALL_BENCHMARKS]
+    columns = _columns(len(panels) or 1)
     of_benchmark = {strip.benchmark: strip for strip in strips}
     rows = []
     for start in range(0, len(panels), columns):
         row = panels[start : start + columns]
         caption_lines = max(len(_caption(panel, _panel_width(columns))) for panel in row)
-        rows.append(Row(row, style.PANEL_HEIGHT, style.TITLE_GAP + (caption_lines - 1) * style.FOOTER_LINE))
+        rows.append(Row(row, style.PANEL_HEIGHT, style.TITLE_GAP + (caption_lines - 1) * style.CAPTION_LINE))
         below = [of_benchmark.get(panel.benchmark) for panel in row]
         if any(below):
             rows.append(Row(below, style.STRIP_HEIGHT, style.STRIP_GAP, is_strip=True))
-    return rows
+    return rows + [Row([panel], style.RANGE_HEIGHT, style.TITLE_GAP) for panel in ranges]
 
 
 def _columns(panels: int) -> int:
@@ -90,15 +69,15 @@ def draw_grid(text: Text, rows: list[Row]) -> Figure:
     steps = sorted({step for panel in panels for series in panel.series for step in series.grid})
     columns = max(len(row.panels) for row in rows)
     body = sum(row.height + row.gap for row in rows) + style.AXIS_GAP
-    figure, top_of_body = _new_figure(text, body)
-    top = top_of_body
+    drawn = [series for panel in panels for series in panel.series]
+    figure, top = new_figure(text, body, Signs(drawn, True, any(map(_has_base_line, panels))))
     width = _panel_width(columns)
     for number, row in enumerate(rows):
         top -= row.gap
         for column, panel in enumerate(row.panels):
             if panel is None:
                 continue
-            axes = _add_axes(figure, style.LEFT + column * (width + style.COLUMN_GAP), top, width, row.height)
+            axes = add_axes(figure, style.LEFT + column * (width + style.COLUMN_GAP), top, width, row.height)
             left = row.panels[column - 1] if column else None
             is_lowest = not any(column < len(other.panels) and other.panels[column] for other in rows[number + 1 :])
             if not row.is_strip:
@@ -106,43 +85,65 @@ def draw_grid(text: Text, rows: list[Row]) -> Figure:
             _draw_panel(axes, panel, is_strip=row.is_strip, with_label=left is None or left.unit != panel.unit)
             _set_step_axis(axes, steps, width, is_lowest)
         top -= row.height
-    _add_legend(figure, panels, top_of_body, has_curves=True)
     return figure
 
 
 def _draw_panel(axes: Axes, panel: Panel, is_strip: bool, with_label: bool) -> None:
+    _draw_bases(axes, panel)
+    places = sorted({series.place for series in panel.series})
     for series in panel.series:
-        _draw_series(axes, series, panel.kind)
+        _draw_series(axes, series, style.ASIDE * (places.index(series.place) - (len(places) - 1) / 2))
     _set_value_limits(axes, panel)
     if with_label:
-        axes.set_ylabel(_value_label(panel, separator="\n" if is_strip else " "))
+        axes.set_ylabel(value_label(panel, separator="\n" if is_strip else " "))
     if is_strip:
         axes.locator_params(axis="y", nbins=3)
 
 
-def _value_label(panel: Panel, separator: str = " ") -> str:
+def value_label(panel: Panel | Block, separator: str = " ") -> str:
+    """For example `score (%)`."""
     return f"{panel.kind}{separator}({style.UNIT_LABELS.get(panel.unit, panel.unit)})"
 
 
 def _set_title(axes: Axes, panel: Panel, caption: list[str]) -> None:
     place: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
-    above = 12.5 + (len(caption) - 1) * style.FOOTER_LINE * 72
-    axes.annotate(panel.benchmark, xytext=(0, above), fontweight="bold", **place)
+    above = 12.5 + (len(caption) - 1) * style.CAPTION_LINE * 72
+    axes.annotate(panel.title, xytext=(0, above), fontweight="bold", **place)
     axes.annotate("\n".join(caption), xytext=(0, 4), fontsize=style.SMALL_SIZE, color=style.QUIET, **place)
 
 
-def _draw_series(axes: Axes, series: Series, kind: str) -> None:
-    look = style.LOOKS[series.origin]
-    for value in [0.0] if kind == "change" else series.base_values():
-        axes.axhline(value, color=look.color, **_BASE_LINE)
+def _has_base_line(panel: Panel) -> bool:
+    return any(series.base_values() for series in panel.series)
+
+
+def _draw_bases(axes: Axes, panel: Panel) -> None:
+    """A line at the value of each untrained base, the measured one if there is one; grey if several runs share it."""
+    shown = {series.place: series for series in reversed(panel.series) if series.base_values()}
+    colors = defaultdict(set)
+    for series in shown.values():
+        for value in series.base_values():
+            colors[value].add(color_of(series))
+    for value, found in colors.items():
+        axes.axhline(value, color=next(iter(found)) if len(found) == 1 else style.QUIET, **BASE_LINE)
+
+
+def _draw_series(axes: Axes, series: Series, aside: float) -> None:
+    """`aside`: points to the right of its step, so that series do not hide each other."""
+    figure = axes.get_figure()
+    assert figure is not None
+    beside = axes.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
+    look: dict[str, Any] = {"color": color_of(series), "zorder": 3, "transform": beside}
     curve = series.curve()
     if curve:
-        axes.plot(series.grid, curve, color=look.color, linestyle=look.line, linewidth=style.LINE, zorder=3)
-    for point in series.points:
-        _draw_interval(axes, point, look.color, lambda x, y, error, **kw: axes.errorbar(x, y, yerr=error, **kw))
+        axes.plot(series.grid, curve, linestyle=style.FILLS[series.origin].line, linewidth=style.LINE, **look)
+    draw_intervals(series, lambda x, y, error, **kw: axes.errorbar(x, y, yerr=error, transform=beside, **kw))
+    for point in series.ranges:
+        ends = [end for end in (point.low, point.high) if end is not None]
+        axes.plot([point.step] * len(ends), ends, linewidth=style.RANGE, solid_capstyle="butt", **look)
     for step, values in _several_values(series).items():
-        axes.plot([step, step], [min(values), max(values)], color=look.color, linewidth=0.8, zorder=3)
-    _draw_markers(axes, series, [point.step for point in series.points], [point.value for point in series.points])
+        axes.plot([step, step], [min(values), max(values)], linewidth=style.THIN, **look)
+    x, y = [point.step for point in series.points], [point.value for point in series.points]
+    draw_markers(axes, series, x, y, beside)
 
 
 def _several_values(series: Series) -> dict[int, list[float]]:
@@ -152,43 +153,29 @@ def _several_values(series: Series) -> dict[int, list[float]]:
     return {step: found for step, found in values.items() if len(found) > 1}
 
 
-def _draw_interval(axes: Axes, point: Point, color: str, errorbar: Callable[..., object]) -> None:
-    if point.low is None or point.high is None:
-        return
-    centre, half = (point.low + point.high) / 2, (point.high - point.low) / 2
-    bar = {"fmt": "none", "ecolor": color, "elinewidth": 0.8, "capsize": style.CAP, "capthick": 0.8, "zorder": 2.5}
-    errorbar(point.step, centre, half, **bar)
-
-
-def _draw_markers(axes: Axes, series: Series, x: list[float] | list[int], y: list[float]) -> None:
-    look = style.LOOKS[series.origin]
-    for has_note, face in ((False, look.color), (True, "white")):
-        chosen = [place for place, point in enumerate(series.points) if bool(point.note) == has_note]
-        if chosen:
-            where = ([x[place] for place in chosen], [y[place] for place in chosen])
-            marks: dict[str, Any] = {"marker": look.marker, "markersize": style.MARKER, "markerfacecolor": face}
-            axes.plot(*where, linestyle="none", color=look.color, markeredgewidth=1.0, zorder=4, clip_on=False, **marks)
-
-
 def _set_value_limits(axes: Axes, panel: Panel) -> None:
-    axes.margins(y=0.1)
-    low, high = _widened(axes.get_ylim(), panel.unit)
+    ends = [end for point in panel.points for end in (point.value, point.low, point.high) if end is not None]
+    low, high = np.nanmin(ends), np.nanmax(ends)
+    margin = style.VALUE_MARGIN * (high - low)
+    low, high = widened((low - margin, high + margin), panel.unit)
     if panel.unit == "percent":
         margin = style.PERCENT_MARGIN * (high - low)
         low, high = max(low, -margin), min(high, 100 + margin)
     if panel.kind == "length":
         low = 0.0
-        axes.yaxis.set_major_formatter(_with_thousands)
+        axes.yaxis.set_major_formatter(in_thousands)
     if panel.kind == "truncated":
         low = min(low, 0.0)
     axes.set_ylim(low, high)
 
 
-def _with_thousands(value: float, _: object) -> str:
-    return f"{value:,.0f}"
+def in_thousands(value: float, _: object) -> str:
+    """A number of tokens as ticks show it: 500, 7.5k, 30k."""
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
-def _widened(limits: tuple[float, float], unit: str) -> tuple[float, float]:
+def widened(limits: tuple[float, float], unit: str) -> tuple[float, float]:
+    """Limits of an axis, not so narrow that they magnify noise."""
     low, high = limits
     lacking = max(0.0, style.MIN_SPAN.get(unit, 0.0) - (high - low))
     return low - lacking / 2, high + lacking / 2
@@ -218,110 +205,21 @@ def _set_step_axis(axes: Axes, steps: list[int], width: float, is_lowest: bool) 
 
 
 def _step_labels(steps: list[int], inches: list[float]) -> list[str]:
-    """A label per step, from the last to the first, on a second line where the first is taken, else none."""
+    """A label per step: the last, then doublings of the first, then others; on a second line where the first is taken.
+
+    Where both are taken, the tick stays without a label.
+    """
     labels = [""] * len(steps)
-    free = [math.inf, math.inf]
-    for place in [len(steps) - 1, *range(len(steps) - 1)[::-1]]:
-        half = len(str(steps[place])) * style.SMALL_SIZE * 0.64 / 72 / 2 + 0.015  # digits are wide; half the gap
-        for line in (0, 1):
-            if inches[place] + half <= free[line]:
+    taken: tuple[list[tuple[float, float]], ...] = ([], [])
+    first = next(step for step in steps if step > 0)
+    doublings = {first << power for power in range(max(steps).bit_length())} | {0}
+    order = sorted(range(len(steps)), key=lambda place: (place < len(steps) - 1, steps[place] not in doublings, place))
+    for place in order:
+        half = len(str(steps[place])) * style.SMALL_SIZE * style.DIGIT_WIDTH / 72 / 2 + style.DIGIT_GAP
+        low, high = inches[place] - half, inches[place] + half
+        for line, others in enumerate(taken):
+            if all(high <= left or right <= low for left, right in others):
                 labels[place] = "\n" * line + str(steps[place])
-                free[line] = inches[place] - half
+                others.append((low, high))
                 break
     return labels
-
-
-def draw_dots(text: Text, panels: list[Panel]) -> Figure:
-    """Values of a single step: one axes per kind and unit, one row per panel."""
-    groups: dict[str, list[Panel]] = defaultdict(list)
-    for panel in panels:
-        groups[_value_label(panel)].append(panel)
-    body = sum(len(rows) * style.DOT_ROW_HEIGHT + style.STRIP_GAP + style.AXIS_GAP for rows in groups.values())
-    figure, top_of_body = _new_figure(text, body)
-    top = top_of_body
-    for label, rows in groups.items():
-        top -= style.STRIP_GAP
-        height = len(rows) * style.DOT_ROW_HEIGHT
-        left = style.LEFT + max(map(len, map(_dot_label, panels))) * style.SMALL_SIZE * style.CHARACTER_WIDTH / 72
-        axes = _add_axes(figure, left, top, style.WIDTH - left - 2 * style.RIGHT, height)
-        _draw_dot_rows(axes, rows)
-        axes.set_xlabel(label, labelpad=2)
-        top -= height + style.AXIS_GAP
-    _add_legend(figure, panels, top_of_body, has_curves=False)
-    return figure
-
-
-def _draw_dot_rows(axes: Axes, rows: list[Panel]) -> None:
-    for row, panel in enumerate(rows):
-        for series in panel.series:
-            look = style.LOOKS[series.origin]
-            for point in series.points:
-                bar = lambda _, x, error, row=row, **kw: axes.errorbar(x, row, xerr=error, **kw)  # noqa: E731
-                _draw_interval(axes, point, look.color, bar)
-            _draw_markers(axes, series, [point.value for point in series.points], [float(row)] * len(series.points))
-    axes.set_yticks(range(len(rows)), [_dot_label(panel) for panel in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    if rows[0].kind == "change":
-        axes.axvline(0.0, color=style.QUIET, **_BASE_LINE)
-    low, high = _widened(axes.get_xlim(), rows[0].unit)
-    if rows[0].kind == "length":
-        low = 0.0
-        axes.xaxis.set_major_formatter(_with_thousands)
-    axes.set_xlim((0.0, 100.0) if rows[0].unit == "percent" else (low, high))
-
-
-def _dot_label(panel: Panel) -> str:
-    return ": ".join(filter(None, [panel.benchmark, panel.caption()]))
-
-
-def _new_figure(text: Text, body: float) -> tuple[Figure, float]:
-    """A figure with its words, and the height in inches below which the panels go."""
-    footer = [part for line in text.footer for part in textwrap.wrap(line, style.FOOTER_CHARACTERS)]
-    title = textwrap.wrap(text.title, style.TITLE_CHARACTERS, break_on_hyphens=False)
-    subtitle = textwrap.wrap(text.subtitle, style.SUBTITLE_CHARACTERS)
-    header = style.HEADER + style.HEADER_LINE * (len(title) + len(subtitle) - 2)
-    height = header + body + style.FOOTER_LINE * (len(footer) + 1)
-    figure = Figure(figsize=(style.WIDTH, height))
-    words: dict[str, Any] = {"x": style.EDGE / style.WIDTH, "va": "top", "ha": "left"}
-    figure.text(y=1 - 0.06 / height, s="\n".join(title), fontsize=style.TITLE_SIZE, fontweight="bold", **words)
-    below = 0.1 + style.HEADER_LINE * len(title)
-    figure.text(y=1 - below / height, s="\n".join(subtitle), fontsize=style.TEXT_SIZE, color=style.QUIET, **words)
-    bottom = (0.06 + style.FOOTER_LINE * len(footer)) / height
-    figure.text(y=bottom, s="\n".join(footer), fontsize=style.SMALL_SIZE, color=style.QUIET, linespacing=1.15, **words)
-    return figure, height - header
-
-
-def _add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes by their place in inches, `top` counted from the bottom of the figure."""
-    total = figure.get_figheight()
-    return figure.add_axes((left / style.WIDTH, (top - height) / total, width / style.WIDTH, height / total))
-
-
-def _add_legend(figure: Figure, panels: list[Panel], top_of_body: float, has_curves: bool) -> None:
-    """One line of what the signs mean, just above the panels; only signs that occur."""
-    everything = [series for panel in panels for series in panel.series]
-    points = [point for panel in panels for point in panel.points]
-    handles: list[Artist] = []
-    for origin in sorted({series.origin for series in everything}):
-        look = style.LOOKS[origin]
-        mine = [series for series in everything if series.origin == origin]
-        has_line = has_curves and any(series.curve() for series in mine)
-        handles.append(_handle(look.label, look.color, marker=look.marker, linestyle=look.line if has_line else "none"))
-    if any(panel.kind == "change" for panel in panels) or has_curves and any(s.base_values() for s in everything):
-        handles.append(_handle("base (step 0)", style.QUIET, **_BASE_LINE))
-    if any(point.low is not None for point in points):
-        bar = "|" if has_curves else "_"
-        handles.append(_handle("95 % interval", style.QUIET, marker=bar, linestyle="none", markersize=8))
-    doubtful = [series.origin for series in everything if any(point.note for point in series.points)]
-    if doubtful:
-        look = style.LOOKS[doubtful[0]]
-        mark = {"marker": look.marker, "linestyle": "none", "markerfacecolor": "white"}
-        handles.append(_handle("see note below", look.color, **mark))
-    anchor = (style.EDGE / style.WIDTH, (top_of_body + style.LEGEND_HEIGHT) / figure.get_figheight())
-    line: dict[str, Any] = {"ncols": len(handles), "frameon": False, "borderpad": 0, "borderaxespad": 0}
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, **line)
-
-
-def _handle(label: str, color: str, **look: Any) -> Line2D:
-    settings = {"linewidth": style.LINE, "markersize": style.MARKER, **look}
-    return Line2D([], [], label=label, color=color, **settings)

@@ -1,159 +1,249 @@
-"""Figures of every run found: score and response length against step.
+"""python -m analysis.figures [results=DIR] [out=DIR] [figure=3,6]
 
-    python -m analysis.figures [results=DIR] [out=DIR]
+Draws the figures of the paper from `results/*.json`: all of 2 to 15, or those that are named. Without figure=, every
+measured run that they do not show gets figures of its own: `figures/<run>/score`, `response_length` and `behaviour`.
 
-Reads `results/*.json` and writes `figures/<run>/score.{pdf,png}`, `figures/<run>/response_length.{pdf,png}` and
-`figures/index.json`, which names the current figures and what each was made from. The same records give the same
-bytes. Files of runs that are no longer found stay where they are.
+Each figure is a PDF and a PNG, and a JSON file that names its records. `figures/index.json` lists them all: of each the
+files, heading, caption, what it was made from and what is missing, or why there is no picture. The same records give
+the same bytes. Figures of runs that are no longer found stay where they are. Exit code 3: some cells of what was drawn
+have no result; they are named.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import signal
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from analysis.drawing import Text, draw_dots, draw_grid, grid_rows, render
-from analysis.panels import (
-    Panel,
-    build_panels,
-    has_gaps,
-    missing_from,
-    notes_on,
-    response_length,
-    score,
-    truncated,
-    used_entries,
-)
-from analysis.runs import Entry, ResultFile, Run, find_runs, read_folder
+import msgspec
+from matplotlib.figure import Figure
+
+from analysis.captions import caption, footer, reason
+from analysis.dots import draw_dots
+from analysis.drawing import draw_grid, grid_rows
+from analysis.library import Library, read_library
+from analysis.marks import Text, render
+from analysis.own_plans import own_plans, own_runs
+from analysis.panels import cells_in_words
+from analysis.plans import Plan, paper_plan
+from analysis.runs import Entry
 from analysis.style import figure_style
 from reprokit.errors import UserError
-from reprokit.records.files import write_bytes, write_json
+from reprokit.records.details import details_path
+from reprokit.records.files import DamagedFileError, read_json, sha256_of_file, write_bytes, write_json
+from reprokit.records.paper import FIGURES, exhibit
+from reprokit.records.record import MissingCell
+from reprokit.words import PARTIAL, split
+from reprokit.words import run as run_command
 
 PROJECT = Path(__file__).resolve().parent.parent
 FORMATS = ("pdf", "png")
-MAX_NOTES = 10
+PROCESSES = 4  # at most, for drawing
+Index = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One figure of one run before it is drawn; strips are panels of secondary weight."""
+class Drawn:
+    """Files written, the index last, and the plans they were drawn from."""
 
-    name: str
-    heading: str
-    panels: list[Panel]
-    strips: list[Panel]
-    entries: list[Entry]
+    paths: list[Path]
+    plans: list[Plan]
 
 
-def draw_all(results: Path = PROJECT / "results", out: Path = PROJECT / "figures") -> list[Path]:
-    """Draw every run found in `results` into `out`; returns the files written, the index last.
+def draw_all(
+    results: Path = PROJECT / "results", out: Path = PROJECT / "figures", ids: Sequence[str] = ()
+) -> list[Path]:
+    """Draw figures into `out`; returns the files written, the index last.
+
+    Args:
+        ids: numbers of figures of the paper; empty for all of them and those of other measured runs.
 
     Raises:
-        UserError: no result file, or damaged ones (all are named, nothing is drawn), or a run name that is no
-            folder name.
+        UserError: no result file, or damaged ones (all are named, nothing is drawn), a run name that is no folder
+            name, or a figure that the paper does not have.
     """
-    files = read_folder(results)
-    runs = find_runs(files)
-    for run in runs:
-        if Path(run.name).name != run.name or run.name in {".", ".."}:
-            raise UserError(f"run name {run.name!r} in {run.entries[0].file} cannot name a folder: rename the run")
-    written: list[Path] = []
-    index: list[dict[str, Any]] = []
+    return draw(results, out, ids).paths
+
+
+def draw(results: Path, out: Path, ids: Sequence[str] = ()) -> Drawn:
+    """As `draw_all`, with what was meant to be drawn."""
+    for number in ids:
+        exhibit("figure", number)
+    library = read_library(results)
+    plans = [paper_plan(library, number) for number in ids or FIGURES]
+    for run in () if ids else own_runs(library):
+        if Path(run).name != run or run in {".", ".."}:
+            file = library.entries(run)[0].file
+            raise UserError(f"run name {run!r} in {file} cannot name a folder: rename the run")
+        plans += own_plans(library, run)
+    read = _files_read(library, results)
+    entries = [_write(plan, pictures, read, out) for plan, pictures in zip(plans, _all_pictures(plans), strict=True)]
+    written = [out / name for entry in entries for name in (*entry["files"], entry["sidecar"]) if name]
+    write_json(out / "index.json", _index(out, entries, library, read, bool(ids)))
+    return Drawn([*written, out / "index.json"], plans)
+
+
+def _all_pictures(plans: Sequence[Plan]) -> list[list[bytes]]:
+    """The files of every plan, in the order of FORMATS; none of a plan without points."""
+    workers = min(PROCESSES, len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(workers, get_context("fork"), initializer=_leave_interrupts_to_the_parent) as pool:
+        return list(pool.map(_pictures, plans))
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _pictures(plan: Plan) -> list[bytes]:
+    if not plan.points:
+        return []
     with figure_style():
-        for run in runs:
-            for plan in plan_figures(run):
-                paths = _draw(run, plan, out / run.name)
-                written += paths
-                index.append(_index_entry(run, plan, [str(path.relative_to(out)) for path in paths], files))
-    empty = [file.name for file in files if not file.results.records]
-    write_json(out / "index.json", {"figures": index, "files_without_records": empty})
-    return [*written, out / "index.json"]
+        figure = figure_of(plan)
+        return [render(figure, extension) for extension in FORMATS]
 
 
-def plan_figures(run: Run) -> list[Plan]:
-    """The figures that the records of this run allow: scores, and lengths where some are known."""
-    scores = Plan("score", "Score", build_panels(run, score), [], used_entries(run, score))
-    lengths = Plan(
-        "response_length",
-        "Response length",
-        build_panels(run, response_length),
-        build_panels(run, truncated),
-        used_entries(run, response_length),
-    )
-    return [plan for plan in (scores, lengths) if plan.panels]
+def _write(plan: Plan, pictures: list[bytes], read: dict[str, str], out: Path) -> Index:
+    """Write one figure and describe it; without any value, take away what an earlier one left."""
+    files = [f"{plan.name}.{extension}" for extension in FORMATS]
+    sidecar = f"{plan.name}.json"
+    if not pictures:
+        for name in (*files, sidecar):
+            (out / name).unlink(missing_ok=True)
+        return _entry(plan, [], "", [], {}) | {"reason": reason(plan)}
+    for name, content in zip(files, pictures, strict=True):
+        write_bytes(out / name, content)
+    records = sorted((_named(entry) for entry in _used(plan)), key=lambda named: tuple(map(str, named.values())))
+    entry = _entry(plan, files, sidecar, records, read)
+    write_json(out / sidecar, entry | {"values": records})
+    return entry
 
 
-def _draw(run: Run, plan: Plan, folder: Path) -> list[Path]:
-    steps = {entry.record.step for entry in plan.entries}
-    is_single = len(steps) == 1
-    when = f"at step {min(steps)}" if is_single else "against step"
-    text = Text(run.name, f"{plan.heading} {when}. {_settings(run)}", _footer(run, plan))
-    everything = plan.panels + plan.strips
-    figure = draw_dots(text, everything) if is_single else draw_grid(text, grid_rows(plan.panels, plan.strips))
-    paths = [folder / f"{plan.name}.{extension}" for extension in FORMATS]
-    for path, extension in zip(paths, FORMATS, strict=True):
-        write_bytes(path, render(figure, extension))
-    return paths
+def figure_of(plan: Plan) -> Figure:
+    """The drawing of a plan that has points."""
+    title = plan.run or f"Figure {plan.figure}: {plan.heading}"
+    text = Text(title, plan.subtitle, footer(plan))
+    return draw_dots(text, plan.blocks) if plan.blocks else draw_grid(text, grid_rows(plan.panels, plan.strips))
 
 
-def _settings(run: Run) -> str:
-    # The base's records are of the run too, but say nothing of its training.
-    record = next((record for record in run.own_records if record.dataset), run.own_records[0])
-    known = [
-        (record.dataset, "{}"),
-        (record.learning_rate, "learning rate {:g}"),
-        (record.epochs, "{:g} epoch" if record.epochs == 1 else "{:g} epochs"),
-        (record.batch_size, "batch {}"),
-        (record.schedule, "{}"),
-    ]
-    settings = [words.format(value) for value, words in known if value is not None]
-    return ", ".join([record.model, *(settings or ["untrained"])])
+def _used(plan: Plan) -> list[Entry]:
+    """Every record that a point was made from, once."""
+    found = {id(entry.record): entry for point in plan.points for entry in point.entries}
+    return list(found.values())
 
 
-def _footer(run: Run, plan: Plan) -> list[str]:
-    notes = notes_on(plan.panels)
-    left_out = len(notes) - MAX_NOTES
-    lines = [f"Note: {note}." for note in notes[:MAX_NOTES]]
-    lines += [f"{left_out} more notes are in the result files."] if left_out > 0 else []
-    missing = missing_from(run)
-    if len({entry.record.step for entry in plan.entries}) > 1 and has_gaps(plan.panels):
-        lines.append("No line where a value in between is not known.")
-    lines += [f"No result yet: {', '.join(missing)}."] if missing else []
-    sources = dict.fromkeys(entry.record.source for entry in plan.entries if entry.record.source)
-    lines += [f"Reported values from {'; '.join(sources)}."] if sources else []
-    return lines
+def _named(entry: Entry) -> dict[str, Any]:
+    """A record by its place and the digest of its content."""
+    record = entry.record
+    place = {"file": entry.file, "run": record.run, "step": record.step, "benchmark": record.benchmark}
+    digest = hashlib.sha256(msgspec.json.encode(record)).hexdigest()
+    return place | {"metric": record.metric, "origin": record.origin, "sha256": digest}
 
 
-def _index_entry(run: Run, plan: Plan, paths: list[str], files: list[ResultFile]) -> dict[str, Any]:
-    used = [entry.file for entry in plan.entries]
+def _entry(plan: Plan, files: list[str], sidecar: str, records: list[dict[str, Any]], read: dict[str, str]) -> Index:
+    """What the index says of a figure; a sidecar has the records too."""
+    used = [record["file"] for record in records] + [f"details/{run}.json" for run in plan.details]
     sources = [
-        {"file": file.name, "sha256": file.sha256, "records": used.count(file.name)}
-        for file in files
-        if file.name in used
+        {"file": name, "sha256": digest, "records": used.count(name)} for name, digest in read.items() if name in used
     ]
-    values = sum(len(panel.points) for panel in plan.panels + plan.strips)
-    return {"run": run.name, "figure": plan.name, "files": paths, "values_drawn": values, "made_from": sources}
+    digests = "".join(sorted(record["sha256"] for record in records))
+    return {
+        "figure": plan.figure,
+        "run": plan.run,
+        "heading": plan.heading,
+        "caption": caption(plan),
+        "files": files,
+        "sidecar": sidecar,
+        "values_drawn": len(plan.points),
+        "made_from": sources,
+        "records": {"count": len(records), "sha256": hashlib.sha256(digests.encode()).hexdigest()},
+        "missing": {run: msgspec.to_builtins(cells) for run, cells in plan.missing.items()},
+        "without_values": plan.unknown,
+    }
 
 
-def main(arguments: list[str]) -> int:
-    """Command line; returns the exit code."""
-    options = {"results": str(PROJECT / "results"), "out": str(PROJECT / "figures")}
+def _files_read(library: Library, results: Path) -> dict[str, str]:
+    """Digest by name of every results file and every details file."""
+    read = {file.name: file.sha256 for file in library.files}
+    for run in sorted(library.details):
+        path = details_path(results, run)
+        read[str(path.relative_to(results))] = sha256_of_file(path)
+    return read
+
+
+def _index(out: Path, entries: list[Index], library: Library, read: dict[str, str], is_part: bool) -> Index:
+    """The new index; where only some figures were asked for, the old one with those replaced."""
+    if is_part:
+        old = _old_index(out / "index.json")
+        new = {(entry["run"], entry["figure"]): entry for entry in entries}
+        known = {(entry["run"], entry["figure"]): entry for entry in old["figures"]} | new
+        order = list(FIGURES)
+        by_place = sorted(
+            known.items(), key=lambda item: (item[0][0], order.index(item[0][1]) if not item[0][0] else 0)
+        )
+        return old | {"figures": [entry for _, entry in by_place]}
+    return {
+        "figures": entries,
+        "read": [{"file": name, "sha256": digest} for name, digest in read.items()],
+        "files_without_records": [file.name for file in library.files if not file.results.records],
+    }
+
+
+def _old_index(path: Path) -> Index:
+    """The index of before; an empty one where there is none, or one of another version."""
+    empty: Index = {"figures": [], "read": [], "files_without_records": []}
     try:
-        for argument in arguments:
-            key, _, value = argument.partition("=")
-            if key not in options or not value:
-                raise UserError(f"{argument!r} is not understood; valid: results=DIR out=DIR")
-            options[key] = value
-        out = Path(options["out"])
-        print(f"drawing what is in {options['results']}", flush=True)
-        written = draw_all(Path(options["results"]), out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{len(written) - 1} files (PDF and PNG) in {out}, listed in {out / 'index.json'}")
-    return 0
+        old = read_json(path, dict[str, Any]) if path.exists() else empty
+    except DamagedFileError:
+        return empty
+    return old if "read" in old else empty
+
+
+def command(words: Sequence[str]) -> int:
+    """Do what the words say; returns 3 where a cell of what was drawn has no result.
+
+    Raises:
+        UserError: an unknown word, or what `draw_all` raises.
+    """
+    options = {"results": str(PROJECT / "results"), "out": str(PROJECT / "figures"), "figure": ""}
+    for key, value in split(words, __doc__ or ""):
+        if key not in options or not value:
+            raise UserError(f"{key}={value} is not understood; valid: results=DIR out=DIR figure=3,6")
+        options[key] = value
+    out = Path(options["out"])
+    ids = list(dict.fromkeys(number.strip() for number in options["figure"].split(",") if number.strip()))
+    print(f"drawing what is in {options['results']}", flush=True)
+    drawn = draw(Path(options["results"]), out, ids)
+    for plan in drawn.plans:
+        if not plan.points:
+            print(f"figure {plan.figure}: {reason(plan)}")
+    print(f"{sum(path.suffix == '.pdf' for path in drawn.paths)} figures (PDF and PNG) in {out}, ", end="")
+    print(f"listed in {out / 'index.json'}")
+    return PARTIAL if _name_missing(drawn.plans) else 0
+
+
+def _name_missing(plans: Sequence[Plan]) -> bool:
+    """Print which cells of what was drawn have no result; returns whether there are any."""
+    missing: dict[str, list[MissingCell]] = {}
+    for plan in plans:
+        for run, cells in plan.missing.items() if plan.points else ():
+            found = missing.setdefault(run, [])
+            found += [cell for cell in cells if cell not in found]
+    for run, cells in missing.items():
+        print(f"partial: no result yet of {run}: {', '.join(cells_in_words(cells))}")
+    return bool(missing)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(lambda: command(words))
 
 
 if __name__ == "__main__":

@@ -1,52 +1,61 @@
-"""What a figure shows, before any drawing: panels of series of points, chosen from the records of one run."""
+"""What a figure shows, before any drawing: panels of series of points, chosen from the records of several runs."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from analysis.columns import Column
+from analysis.library import BASE_STEP, Library
 from analysis.names import benchmark_name, benchmark_place
-from analysis.runs import Entry, Run
-from reprokit.records.record import Record
+from analysis.runs import Entry
+from reprokit.records.record import MissingCell, Origin, Record
 
 MIN_CURVE_STEPS = 3  # with fewer, a line would claim a course between the ends that nobody measured
+ORIGINS: tuple[Origin, ...] = ("measured", "reported")
+ALL_BENCHMARKS = "All benchmarks"
+_RANGE_ENDS = ("approximate minimum", "approximate maximum")
+Number = tuple[float, float | None, float | None]  # value and interval
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """One number of a record that a figure shows; numbers with the same `benchmark` and `panel` share a panel."""
+class Shown:
+    """A run in a figure: its name, what the legend calls it, and its place among colours and markers."""
 
-    benchmark: str
-    panel: str
-    kind: str
-    detail: str
-    unit: str
-    value: float
-    low: float | None = None
-    high: float | None = None
+    run: str
+    label: str = ""
+    place: int = 0
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value at one step, with its interval and the doubts about it."""
+    """One value at one step with its interval, the doubts about it, and what it was made from."""
 
     step: int
     value: float
     low: float | None
     high: float | None
     note: str | None
+    entries: tuple[Entry, ...] = ()
 
 
 @dataclass
 class Series:
-    """The points of one origin. `grid` holds all steps at which this run should have a value of that origin."""
+    """The points of one run and origin.
 
-    origin: str
+    `grid` holds all steps at which this run should have a value of that origin; `ranges` are points whose value is not
+    known but for its limits.
+    """
+
+    origin: Origin
     grid: list[int]
+    label: str = ""
+    place: int = 0
     points: list[Point] = field(default_factory=list)
+    ranges: list[Point] = field(default_factory=list)
 
     def curve(self) -> list[float]:
         """One value per step of `grid`, NaN where none is known; of several values, the first.
@@ -63,13 +72,14 @@ class Series:
 
     def base_values(self) -> list[float]:
         """Values of the untrained base."""
-        return [point.value for point in self.points if point.step == 0]
+        return [point.value for point in self.points if point.step == BASE_STEP]
 
 
 @dataclass
 class Panel:
-    """One benchmark and metric; `details` say what the values are, `sizes` over how many items and samples."""
+    """One column; `details` say what the values are, `sizes` over how many items and samples."""
 
+    title: str
     benchmark: str
     kind: str
     unit: str
@@ -79,73 +89,122 @@ class Panel:
 
     @property
     def points(self) -> list[Point]:
-        """The points of all series."""
-        return [point for series in self.series for point in series.points]
+        """The points of all series, ranges among them."""
+        return [point for series in self.series for point in series.points + series.ranges]
 
     def caption(self) -> str:
         """For example `avg@10, 30 items × 10 samples`; where the origins differ, the size of each."""
-        details = " / ".join(self.details)
+        details = " / ".join(detail for detail in self.details if not self.title.endswith(f" {detail}"))
         sizes = {origin: ", ".join(found) for origin, found in self.sizes.items()}
         if len(set(sizes.values())) > 1:
-            return ", ".join([details, *(f"{origin} {size}" for origin, size in sorted(sizes.items()))])
+            return ", ".join(filter(None, [details, *(f"{origin} {size}" for origin, size in sorted(sizes.items()))]))
         return ", ".join(filter(None, [details, *set(sizes.values())]))
 
 
-Choice = Callable[[Record], Quantity | None]
+@dataclass(frozen=True)
+class Choice:
+    """One number of a record that a figure shows; `detail` says what it is, empty for the metric of the record."""
+
+    kind: str
+    unit: str
+    detail: str
+    number: Callable[[Record], Number | None]
 
 
-def score(record: Record) -> Quantity | None:
-    """The value of a record, unless it is a length."""
-    if record.unit == "tokens":
-        return None
-    benchmark, metric = benchmark_name(record.benchmark), record.metric
-    kind = "change" if record.unit == "percentage points" else "score"
-    interval = (record.interval_low, record.interval_high)
-    return Quantity(benchmark, metric, kind, metric, record.unit, record.value, *interval)
+def _score(record: Record) -> Number:
+    return record.value, record.interval_low, record.interval_high
 
 
-def response_length(record: Record) -> Quantity | None:
-    """Mean response length in tokens, or a value that is itself a length."""
-    benchmark = benchmark_name(record.benchmark)
-    if record.unit == "tokens":
-        return Quantity(benchmark, "", "length", record.metric.split(", ")[-1], "tokens", record.value)
-    if record.mean_response_tokens is None:
-        return None
-    return Quantity(benchmark, "", "length", "mean", "tokens", record.mean_response_tokens)
+def _length(record: Record) -> Number | None:
+    return None if record.mean_response_tokens is None else (record.mean_response_tokens, None, None)
 
 
-def truncated(record: Record) -> Quantity | None:
-    """Responses cut at the token limit, in percent."""
-    if record.truncated_fraction is None:
-        return None
-    return Quantity(benchmark_name(record.benchmark), "", "truncated", "", "percent", 100 * record.truncated_fraction)
+def _truncated(record: Record) -> Number | None:
+    return None if record.truncated_fraction is None else (100 * record.truncated_fraction, None, None)
 
 
-def used_entries(run: Run, choice: Choice) -> list[Entry]:
-    """The entries that `choice` takes a number from."""
-    return [entry for entry in run.entries if choice(entry.record) is not None]
+SCORE = Choice("score", "", "", _score)
+LENGTH = Choice("length", "tokens", "mean", _length)
+TRUNCATED = Choice("truncated", "percent", "responses", _truncated)
 
 
-def build_panels(run: Run, choice: Choice) -> list[Panel]:
-    """Panels by benchmark, then metric; a value that stands in several sources is one point."""
-    panels: dict[tuple[str, str], Panel] = {}
-    for entry in used_entries(run, choice):
-        quantity = choice(entry.record)
-        assert quantity is not None
-        key = (quantity.benchmark, quantity.panel)
-        panel = panels.setdefault(key, Panel(quantity.benchmark, quantity.kind, quantity.unit))
-        if quantity.detail not in panel.details:
-            panel.details.append(quantity.detail)
-        size, sizes = _sample_size(entry.record), panel.sizes.setdefault(entry.record.origin, [])
-        if size and size not in sizes:
-            sizes.append(size)
-        series = _series(panel, run, entry.record.origin)
-        _add_point(series, entry.record, quantity)
-    for panel in panels.values():
-        panel.series.sort(key=lambda series: series.origin)
-        for series in panel.series:
-            series.points.sort(key=lambda point: point.step)
-    return [panels[key] for key in sorted(panels, key=lambda key: (benchmark_place(key[0]), key[1]))]
+def build_panels(library: Library, shown: Sequence[Shown], columns: Iterable[Column], choice: Choice) -> list[Panel]:
+    """A panel per column that has a value, or per benchmark where the number is one of its responses."""
+    panels = []
+    columns = list(columns)
+    grids = {(each.run, origin): step_grid(library, each.run, origin, columns) for each in shown for origin in ORIGINS}
+    for title, column in _titled(columns, choice).items():
+        panel = Panel(title, column.benchmark, choice.kind, choice.unit)
+        for each in shown:
+            for origin in ORIGINS:
+                series = Series(origin, grids[each.run, origin], each.label, each.place)
+                _fill(series, library, each.run, column, choice)
+                if series.points:
+                    panel.series.append(series)
+        if panel.series:
+            panels.append(_described(panel, choice))
+    return panels
+
+
+def _titled(columns: Iterable[Column], choice: Choice) -> dict[str, Column]:
+    titled: dict[str, Column] = {}
+    for column in columns:
+        titled.setdefault(column.title if choice is SCORE else column.benchmark, column)
+    return titled
+
+
+def _fill(series: Series, library: Library, run: str, column: Column, choice: Choice) -> None:
+    for step in series.grid:
+        for entry in entries_at(library, run, step, column, series.origin):
+            number = choice.number(entry.record)
+            if number is not None:
+                add_point(series.points, Point(step, *number, entry.record.note, (entry,)))
+    for entry in library.entries(run, series.origin) if choice is LENGTH else ():
+        record = entry.record
+        if record.unit == "tokens" and benchmark_name(record.benchmark) == column.benchmark:
+            add_point(series.points, Point(record.step, record.value, None, None, record.note, (entry,)))
+    series.points.sort(key=lambda point: point.step)
+
+
+def add_point(points: list[Point], point: Point) -> None:
+    """Add a point; a value that stands in several sources is one point."""
+    for place, other in enumerate(points):
+        if (other.step, other.value, other.low, other.high) == (point.step, point.value, point.low, point.high):
+            points[place] = replace(other, note=other.note or point.note, entries=other.entries + point.entries)
+            return
+    points.append(point)
+
+
+def entries_at(library: Library, run: str, step: int, column: Column, origin: Origin) -> list[Entry]:
+    """Scores there; those that its base lends to step 0 must be of as many items and samples as its own."""
+    found = library.find(run, step, column, origin)
+    if step > BASE_STEP or all(entry.record.run == run for entry in found):
+        return found
+    own = {_measure(entry) for later in library.steps(run, origin, [column]) for entry in
+           library.find(run, later, column, origin)}  # fmt: skip
+    return [entry for entry in found if not own or _measure(entry) in own]
+
+
+def _measure(entry: Entry) -> tuple[object, ...]:
+    record = entry.record
+    return record.metric, record.unit, record.items, record.samples_per_item
+
+
+def _described(panel: Panel, choice: Choice) -> Panel:
+    """The panel with unit, details and sizes of its records."""
+    for series in panel.series:
+        for entry in (entry for point in series.points for entry in point.entries):
+            panel.unit = choice.unit or entry.record.unit
+            _append(panel.details, choice.detail or entry.record.metric)
+            size = _sample_size(entry.record)
+            if size:
+                _append(panel.sizes.setdefault(series.origin, []), size)
+    return panel
+
+
+def _append(words: list[str], word: str) -> None:
+    if word not in words:
+        words.append(word)
 
 
 def _sample_size(record: Record) -> str:
@@ -155,58 +214,67 @@ def _sample_size(record: Record) -> str:
     return f"{record.items} items" + ("" if samples is None else f" × {samples} sample{'s' if samples > 1 else ''}")
 
 
-def _series(panel: Panel, run: Run, origin: str) -> Series:
-    for series in panel.series:
-        if series.origin == origin:
-            return series
-    panel.series.append(Series(origin, step_grid(run, origin)))
-    return panel.series[-1]
+def step_grid(library: Library, run: str, origin: Origin, columns: Iterable[Column]) -> list[int]:
+    """Steps at which any benchmark of this run has a value of that origin, and those that lack a measurement.
 
-
-def _add_point(series: Series, record: Record, quantity: Quantity) -> None:
-    point = Point(record.step, quantity.value, quantity.low, quantity.high, record.note)
-    for place, other in enumerate(series.points):
-        if (other.step, other.value, other.low, other.high) == (point.step, point.value, point.low, point.high):
-            series.points[place] = other if other.note else point
-            return
-    series.points.append(point)
-
-
-def step_grid(run: Run, origin: str) -> list[int]:
-    """Steps at which any benchmark of this run has a value of that origin, and those that lack a measurement."""
-    steps = {entry.record.step for entry in run.entries if entry.record.origin == origin}
+    Its base is among them where it has a value in any of the columns.
+    """
+    steps = {entry.record.step for entry in library.entries(run, origin)}
     if origin == "measured":
-        steps |= {cell.step for cell in run.missing}
-    return sorted(steps)
+        steps |= {cell.step for cell in library.missing(run)}
+    has_base = any(library.find(run, BASE_STEP, column, origin) for column in columns)
+    return sorted(steps | {BASE_STEP} if has_base else steps)
 
 
-def notes_on(panels: list[Panel]) -> list[str]:
-    """The doubts about the values shown, each once, with the benchmarks and steps that it concerns."""
+def range_panels(library: Library, shown: Sequence[Shown]) -> list[Panel]:
+    """Response lengths of which only the range over all benchmarks is known; at most one panel."""
+    panel = Panel(ALL_BENCHMARKS, ALL_BENCHMARKS, "length", "tokens", ["range over the benchmarks"])
+    for each in shown:
+        series = Series("reported", step_grid(library, each.run, "reported", []), each.label, each.place)
+        ends = defaultdict(list)
+        for entry in library.entries(each.run, "reported"):
+            if benchmark_name(entry.record.benchmark) == ALL_BENCHMARKS and entry.record.metric.endswith(_RANGE_ENDS):
+                ends[entry.record.step].append(entry)
+        for step, found in sorted(ends.items()):
+            low, high = (pick(entry.record.value for entry in found) for pick in (min, max))
+            series.ranges.append(Point(step, math.nan, low, high, found[0].record.note, tuple(found)))
+        if series.ranges:
+            panel.series.append(series)
+    return [panel] if panel.series else []
+
+
+def notes_on(titled: Iterable[tuple[str, Series]]) -> list[str]:
+    """The doubts about values, each once, with the runs, benchmarks and steps that it concerns."""
     steps: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for panel in panels:
-        for point in panel.points:
-            if point.note and point.step not in steps[point.note, panel.benchmark]:
-                steps[point.note, panel.benchmark].append(point.step)
-    benchmarks: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
-    for (note, benchmark), found in steps.items():
-        if found:
-            benchmarks[note, tuple(sorted(found))].append(benchmark)
-    return [f"{', '.join(names)} ({_steps(found)}): {note}" for (note, found), names in benchmarks.items()]
+    for title, series in titled:
+        for point in series.points + series.ranges:
+            # A base is often shared by several runs.
+            is_base = series.label and point.step == BASE_STEP and point.entries
+            label = point.entries[0].record.model if is_base else series.label
+            who = " ".join(filter(None, [label, title]))
+            if point.note and point.step not in steps[point.note, who]:
+                steps[point.note, who].append(point.step)
+    concerned: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
+    for (note, who), found in steps.items():
+        concerned[note, tuple(sorted(found))].append(who)
+    return [f"{', '.join(names)} ({steps_in_words(found)}): {note}" for (note, found), names in concerned.items()]
 
 
-def has_gaps(panels: list[Panel]) -> bool:
+def has_gaps(panels: Sequence[Panel]) -> bool:
     """Whether some values are not joined to their neighbours because a value in between is not known."""
-    curves = [series.curve() for panel in panels for series in panel.series]
+    curves = [series.curve() for panel in panels for series in panel.series if series.points]
     return any(not curve or any(map(math.isnan, curve)) for curve in curves)
 
 
-def missing_from(run: Run) -> list[str]:
-    """Cells that the recipe asks for and that have no result, per benchmark."""
+def cells_in_words(cells: Iterable[MissingCell]) -> list[str]:
+    """Per benchmark the steps of cells without a result."""
     steps: dict[str, set[int]] = defaultdict(set)
-    for cell in run.missing:
+    for cell in cells:
         steps[benchmark_name(cell.benchmark)].add(cell.step)
-    return [f"{name} ({_steps(steps[name])})" for name in sorted(steps, key=benchmark_place)]
+    return [f"{name} ({steps_in_words(steps[name])})" for name in sorted(steps, key=benchmark_place)]
 
 
-def _steps(steps: tuple[int, ...] | set[int]) -> str:
-    return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, sorted(steps)))}"
+def steps_in_words(steps: Iterable[int]) -> str:
+    """`step 10` or `steps 10, 20`."""
+    ordered = sorted(set(steps))
+    return f"step{'s' if len(ordered) > 1 else ''} {', '.join(map(str, ordered))}"

@@ -12,24 +12,39 @@ import matplotlib as mpl
 
 @dataclass(frozen=True)
 class Look:
-    """How one origin is drawn; line and marker tell the origins apart in grey as well."""
+    """How one series of a panel is drawn; the marker tells it apart in grey as well."""
 
-    label: str
     color: str
     marker: str
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How one origin is drawn, whatever the series; `face` None is the colour of the series."""
+
+    label: str
     line: str
+    face: str | None
 
 
-# Blue and vermilion of the Okabe-Ito palette, which colour-blind readers can tell apart.
-LOOKS = {
-    "measured": Look("measured", "#0072B2", "o", "solid"),
-    "reported": Look("reported in the paper", "#D55E00", "s", "dashdot"),
-}
+# Four colours of the Okabe-Ito palette, which colour-blind readers can tell apart, and a near black: in grey the first
+# four are of different lightness.
+_LOOKS = (
+    Look("#0072B2", "o"),
+    Look("#D55E00", "s"),
+    Look("#262626", "^"),
+    Look("#E69F00", "D"),
+    Look("#56B4E9", "v"),
+    Look("#777777", "P"),
+)
+FILLS = {"measured": Fill("measured", "solid", None), "reported": Fill("reported in the paper", "dashdot", "white")}
+DOUBT_MARKER = "x"
 QUIET = "#555555"
 GRID = "#dddddd"
 
 UNIT_LABELS = {"percent": "%"}
 MIN_SPAN = {"percent": 10.0, "percentage points": 10.0, "reward": 1.0}  # a smaller range would magnify noise
+VALUE_MARGIN = 0.1  # of the range of values, above and below
 PERCENT_MARGIN = 0.05  # of the range, outside 0..100
 
 # Sizes in inches.
@@ -37,17 +52,21 @@ WIDTH = 7.2
 COLUMNS = 3
 LEFT, RIGHT = 0.62, 0.1
 COLUMN_GAP = 0.48
-PANEL_HEIGHT, STRIP_HEIGHT, DOT_ROW_HEIGHT = 1.25, 0.55, 0.19
-TITLE_GAP, STRIP_GAP, AXIS_GAP = 0.36, 0.12, 0.42
-HEADER, HEADER_LINE, LEGEND_HEIGHT, FOOTER_LINE = 0.66, 0.16, 0.2, 0.125
+PANEL_HEIGHT, STRIP_HEIGHT, RANGE_HEIGHT, DOT_ROW_HEIGHT = 1.15, 0.45, 0.95, 0.19
+TITLE_GAP, STRIP_GAP, AXIS_GAP = 0.36, 0.12, 0.47
+HEADER, HEADER_LINE, LEGEND_LINE, FOOTER_LINE, CAPTION_LINE = 0.46, 0.16, 0.2, 0.108, 0.12
 EDGE = 0.08
 
 # Sizes in points.
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
-MARKER, LINE, CAP = 4.0, 1.3, 1.8
+MARKER, BAR, DOUBT, LINE, THIN, CAP, RANGE, EDGE_WIDTH = 4.0, 8.0, 2.6, 1.3, 0.8, 1.8, 3.0, 1.0
 
+DODGE = 0.45  # of a row, between values of several runs or origins that stand in it
 TITLE_CHARACTERS, SUBTITLE_CHARACTERS, FOOTER_CHARACTERS = 76, 115, 140
-CHARACTER_WIDTH = 0.57  # of the font size, on average
+CHARACTER_WIDTH, DIGIT_WIDTH = 0.57, 0.64  # of the font size, on average
+BOLD_WIDTH = 1.15  # of the same words
+DIGIT_GAP = 0.015  # inches, half the least distance of two labels
+ASIDE = 1.5  # points between the series of a panel at one step
 PNG_DPI = 160
 
 _SETTINGS: dict[Any, Any] = {
@@ -70,6 +89,11 @@ _SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType: text stays text
     "text.parse_math": False,  # a run name may hold a dollar sign
 }
+
+
+def look(place: int) -> Look:
+    """The look of the series at a place among others; looks begin again where there are more series."""
+    return _LOOKS[place % len(_LOOKS)]
 
 
 @contextmanager

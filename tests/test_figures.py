@@ -17,16 +17,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text as DrawnText
 
 from analysis import figures, style
-from analysis.drawing import Text, draw_grid, grid_rows
+from analysis.captions import footer
+from analysis.drawing import draw_grid, grid_rows
+from analysis.library import Library, read_library
+from analysis.marks import Text
 from analysis.names import benchmark_name
-from analysis.panels import Panel, build_panels, notes_on, response_length, score, truncated
-from analysis.runs import Run, find_runs, read_folder
+from analysis.own_plans import headline_columns, own_plans
+from analysis.panels import LENGTH, SCORE, TRUNCATED, Choice, Panel, Shown, build_panels, notes_on
 from reprokit.errors import UserError
-from reprokit.records.files import sha256_of_file
+from reprokit.records.details import Behaviour, CellDetails, Details, Lengths, details_path
+from reprokit.records.files import sha256_of_file, write_json
 from reprokit.records.record import MissingCell, Record, Results, write_results
+from reprokit.stages import figures_current
 
 PROJECT = Path(__file__).resolve().parent.parent
 STEPS = [0, 10, 20, 40, 80, 160, 320, 480, 640]
@@ -76,11 +80,16 @@ def results(tmp_path: Path) -> Path:
     return folder
 
 
-def run_named(files: list[Results], name: str, tmp_path: Path) -> Run:
+def library_of(files: list[Results], tmp_path: Path) -> Library:
     folder = tmp_path / "some_results"
     for number, content in enumerate(files):
         write_results(folder / f"{number}.json", content)
-    return next(run for run in find_runs(read_folder(folder)) if run.name == name)
+    return read_library(folder)
+
+
+def panels_of(files: list[Results], run: str, tmp_path: Path, choice: Choice = SCORE) -> list[Panel]:
+    library = library_of(files, tmp_path)
+    return build_panels(library, [Shown(run)], headline_columns(library, run), choice)
 
 
 def drawn(panels: list[Panel], strips: list[Panel] | None = None) -> Figure:
@@ -112,17 +121,21 @@ def marker_points(axes: Axes, face: str | None = None) -> set[tuple[float, float
 def test_every_run_is_drawn_and_listed(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures"
     written = figures.draw_all(results, out)
-    expected = {
-        f"{name}.{kind}" for name in ("lonely/score", "mini/score", "mini/response_length") for kind in ("pdf", "png")
-    }
-    assert {str(path.relative_to(out)) for path in written} == expected | {"index.json"}
+    names = ("lonely/score", "mini/score", "mini/response_length")
+    expected = {f"{name}.{kind}" for name in names for kind in ("pdf", "png")}
+    sidecars = {f"{name}.json" for name in names}
+    assert {str(path.relative_to(out)) for path in written} == expected | sidecars | {"index.json"}
     assert all(path.stat().st_size > 0 for path in written)
     assert (out / "mini/score.pdf").read_bytes().startswith(b"%PDF")
     index = json.loads((out / "index.json").read_text())["figures"]
     assert {file for entry in index for file in entry["files"]} == expected
-    (mini_score,) = [entry for entry in index if entry["files"][0] == "mini/score.pdf"]
+    (mini_score,) = [entry for entry in index if "mini/score.pdf" in entry["files"]]
     source = {"file": "mini.json", "sha256": sha256_of_file(results / "mini.json"), "records": 26}
     assert mini_score["made_from"] == [source] and mini_score["values_drawn"] == 26
+    sidecar = json.loads((out / "mini/score.json").read_text())
+    assert len(sidecar["values"]) == len({value["sha256"] for value in sidecar["values"]}) == 26
+    assert mini_score["missing"] == {"mini": [{"step": GAP, "benchmark": "chain_sum"}]}
+    assert "Chain sum (step 40)" in mini_score["caption"]
 
 
 def test_figures_of_runs_that_are_gone_stay(results: Path, tmp_path: Path) -> None:
@@ -137,21 +150,19 @@ def test_figures_of_runs_that_are_gone_stay(results: Path, tmp_path: Path) -> No
 def test_bytes_do_not_depend_on_process_hash_seed_or_user_settings(results: Path, tmp_path: Path) -> None:
     settings = tmp_path / "matplotlibrc"
     settings.write_text("font.size: 30\naxes.facecolor: red\npdf.fonttype: 3\n")
-    contents = []
-    for seed, others in (
-        ("1", {}),
-        ("2", {"MATPLOTLIBRC": str(settings), "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1"}),
-    ):
-        out = tmp_path / f"figures{seed}"
-        command = [sys.executable, "-m", "analysis.figures", f"results={results}", f"out={out}"]
-        subprocess.run(command, cwd=PROJECT, env={**os.environ, "PYTHONHASHSEED": seed, **others}, check=True)
-        contents.append({str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")})
-    assert len(contents[0]) == 7
+    here, there = tmp_path / "here", tmp_path / "there"
+    figures.draw_all(results, here)
+    command = [sys.executable, "-m", "analysis.figures", f"results={results}", f"out={there}"]
+    others = {"MATPLOTLIBRC": str(settings), "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1", "PYTHONHASHSEED": "2"}
+    done = subprocess.run(command, cwd=PROJECT, env={**os.environ, **others})
+    assert done.returncode == 3  # a cell is missing
+    contents = [{str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*")} for out in (here, there)]
+    assert len(contents[0]) == 10
     assert contents[0] == contents[1]
 
 
 def test_a_gap_is_not_joined(tmp_path: Path) -> None:
-    panels = build_panels(run_named([mini_results()], "mini", tmp_path), score)
+    panels = panels_of([mini_results()], "mini", tmp_path)
     figure = drawn(panels)
     assert [panel.benchmark for panel in panels] == ["Countdown", "Chain sum", "Syllogism"]
     for panel, axes in zip(panels, figure.axes, strict=True):
@@ -166,25 +177,26 @@ def test_a_gap_is_not_joined(tmp_path: Path) -> None:
 def test_a_step_that_no_benchmark_has_is_a_gap_when_it_is_missing(tmp_path: Path) -> None:
     records = [make_record("r", step, "countdown", 1.0 * step) for step in (0, 10, 40, 80)]
     missing = [MissingCell(step=20, benchmark="countdown")]
-    without = drawn(build_panels(run_named([Results(run="r", records=records)], "r", tmp_path), score))
-    with_missing = run_named([Results(run="r", records=records, missing=missing)], "r", tmp_path)
+    without = drawn(panels_of([Results(run="r", records=records)], "r", tmp_path))
     ((steps, values),) = curves(without.axes[0])
     assert (steps, values) == ([0, 10, 40, 80], [0, 10, 40, 80])
-    ((steps, values),) = curves(drawn(build_panels(with_missing, score)).axes[0])
+    library = library_of([Results(run="r", records=records, missing=missing)], tmp_path)
+    (plan,) = own_plans(library, "r")
+    ((steps, values),) = curves(drawn(plan.panels).axes[0])
     assert steps[2] == 20 and math.isnan(values[2])
-    assert "Countdown (step 20)" in " ".join(figures.missing_from(with_missing))
+    assert "Countdown (step 20)" in " ".join(footer(plan))
 
 
 def test_two_known_steps_are_points_without_a_line(tmp_path: Path) -> None:
     records = [make_record("r", step, "countdown", 1.0 * step) for step in (0, 80)]
-    panels = build_panels(run_named([Results(run="r", records=records)], "r", tmp_path), score)
+    panels = panels_of([Results(run="r", records=records)], "r", tmp_path)
     assert panels[0].series[0].curve() == []
     assert marker_points(drawn(panels).axes[0]) == {(0.0, 0.0), (80.0, 80.0)}
 
 
 def test_intervals_and_base_line_are_at_their_values(tmp_path: Path) -> None:
     results = mini_results()
-    axes = drawn(build_panels(run_named([results], "mini", tmp_path), score)).axes[0]
+    axes = drawn(panels_of([results], "mini", tmp_path)).axes[0]
     bars = {
         (round(float(segment[0][0])), round(float(segment[0][1]), 6), round(float(segment[1][1]), 6))
         for collection in axes.collections
@@ -198,8 +210,7 @@ def test_intervals_and_base_line_are_at_their_values(tmp_path: Path) -> None:
 
 
 def test_lengths_and_truncation(tmp_path: Path) -> None:
-    run = run_named([mini_results()], "mini", tmp_path)
-    lengths, cut = build_panels(run, response_length), build_panels(run, truncated)
+    lengths, cut = (panels_of([mini_results()], "mini", tmp_path, choice) for choice in (LENGTH, TRUNCATED))
     assert [point.value for point in lengths[0].points] == [500 - step / 4 for step in STEPS]
     assert [point.value for point in cut[0].points] == [100 * (1 - step / 640) for step in STEPS]
     figure = drawn(lengths, cut)
@@ -218,12 +229,13 @@ def test_step_0_is_lent_by_the_base_of_the_same_model_only(tmp_path: Path) -> No
         make_record("other base", 0, "MATH500", 55.0, items=500, model="large"),
     ]
     files = [Results(run="trained", records=trained), Results(run="bases", records=bases)]
-    run = run_named(files, "trained", tmp_path)
-    (panel,) = build_panels(run, score)
-    assert [(point.step, point.value) for point in panel.points] == [(0, 50.0), (10, 60.0), (20, 60.0)]
+    (panel,) = panels_of(files, "trained", tmp_path)
+    measured, reported = panel.series
+    assert [(point.step, point.value) for point in measured.points] == [(0, 50.0), (10, 60.0), (20, 60.0)]
+    assert [(point.step, point.value) for point in reported.points] == [(0, 52.0)]
     own = [*trained, make_record("trained", 0, "math500", 49.0, items=500)]
-    run = run_named([Results(run="trained", records=own), files[1]], "trained", tmp_path)
-    assert [point.value for point in build_panels(run, score)[0].points][0] == 49.0
+    (panel,) = panels_of([Results(run="trained", records=own), files[1]], "trained", tmp_path)
+    assert panel.series[0].points[0].value == 49.0
 
 
 def test_measured_and_reported_share_a_panel_and_look_different(tmp_path: Path) -> None:
@@ -231,28 +243,31 @@ def test_measured_and_reported_share_a_panel_and_look_different(tmp_path: Path) 
     measured = [make_record("r", step, "math500", 50.0 + step) for step in steps]
     reported = [make_record("r", step, "MATH500", 40.0 + step, items=500, origin="reported") for step in steps]
     files = [Results(run="r", records=measured), Results(run="reported", records=reported)]
-    panels = build_panels(run_named(files, "r", tmp_path), score)
+    panels = panels_of(files, "r", tmp_path)
     assert [panel.caption() for panel in panels] == [
         "avg@4, measured 100 items × 4 samples, reported 500 items × 4 samples"
     ]
-    lines = [line for line in drawn(panels).axes[0].get_lines() if line.get_linestyle() in ("-", "-.")]
-    assert len({line.get_linestyle() for line in lines}) == len({line.get_color() for line in lines}) == 2
+    axes = drawn(panels).axes[0]
+    assert {line.get_linestyle() for line in axes.get_lines()} >= {"-", "-."}
+    assert {value for _, value in marker_points(axes, face="white")} == {40.0, 50.0, 60.0}  # hollow: reported
+    assert {value for _, value in marker_points(axes)} == {40.0, 50.0, 60.0, 70.0}
 
 
 def test_same_number_twice_is_one_point_and_two_readings_are_both_shown(tmp_path: Path) -> None:
     twice = [make_record("r", 10, "GPQA-Diamond", 41.8, origin="reported", source=source) for source in ("T1", "T2")]
     other = make_record("r", 10, "GPQA-Diamond", 44.1, origin="reported", source="T3", note="T1 gives 41.8")
     later = make_record("r", 20, "GPQA-Diamond", 50.0, origin="reported")
-    panels = build_panels(run_named([Results(run="r", records=[*twice, other, later])], "r", tmp_path), score)
+    panels = panels_of([Results(run="r", records=[*twice, other, later])], "r", tmp_path)
     axes = drawn(panels).axes[0]
-    assert len(panels[0].points) == 3
+    assert len(panels[0].points) == 3 and len(panels[0].points[0].entries) == 2
     assert marker_points(axes) == {(10.0, 41.8), (10.0, 44.1), (20.0, 50.0)}
-    assert marker_points(axes, face="white") == {(10.0, 44.1)}
-    assert notes_on(panels) == ["GPQA-D (step 10): T1 gives 41.8"]
+    crosses = [line for line in axes.get_lines() if line.get_marker() == style.DOUBT_MARKER]
+    assert [np.asarray(line.get_ydata()).tolist() for line in crosses] == [[44.1]]
+    assert notes_on([(panels[0].title, panels[0].series[0])]) == ["GPQA-D (step 10): T1 gives 41.8"]
 
 
 def test_steps_of_the_paper_are_all_labelled_in_order(tmp_path: Path) -> None:
-    figure = drawn(build_panels(run_named([mini_results()], "mini", tmp_path), score))
+    figure = drawn(panels_of([mini_results()], "mini", tmp_path))
     axes = figure.axes[0]
     labels = [label.get_text().strip() for label in axes.get_xticklabels()]
     assert labels == [str(step) for step in STEPS]
@@ -262,41 +277,40 @@ def test_steps_of_the_paper_are_all_labelled_in_order(tmp_path: Path) -> None:
     assert gaps[1] == pytest.approx(gaps[4])  # 10 to 20 and 80 to 160: a doubling is a doubling
 
 
-def visible_texts(figure: Figure) -> list[DrawnText]:
-    """All words of a figure but the labels of ticks outside the axes, which matplotlib does not draw."""
-    outside = {
-        id(label)
-        for axes in figure.axes
-        for axis, limits in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim())))
-        for label, place in zip(axis.get_majorticklabels(), axis.get_majorticklocs(), strict=True)
-        if not limits[0] - 1e-9 <= place <= limits[1] + 1e-9
-    }
-    texts = [text for text in figure.findobj(DrawnText) if text.get_visible() and text.get_text().strip()]
-    return [text for text in texts if id(text) not in outside]
+def some_details(step: int, backtracking: int) -> CellDetails:
+    found = Behaviour(responses=backtracking, occurrences=2 * backtracking, per_thousand_tokens=1.0)
+    return CellDetails(
+        step=step,
+        benchmark="countdown",
+        metric="avg@4",
+        unit="percent",
+        digest="d",
+        items={str(item): 0.5 for item in range(100)},
+        finished=Lengths(responses=60, mean_tokens=100.0),
+        truncated=Lengths(responses=40, mean_tokens=300.0),
+        unfinished_thinking=25,
+        behaviour={"backtracking": found},
+        made_from="m",
+        detectors=1,
+    )
 
 
-def test_no_word_is_clipped_or_covered_in_any_reported_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn_figures: dict[int, Figure] = {}
-
-    def keep(figure: Figure, _: str) -> bytes:
-        drawn_figures[id(figure)] = figure
-        return b""
-
-    monkeypatch.setattr(figures, "render", keep)
-    figures.draw_all(PROJECT / "results", tmp_path)
-    assert len(drawn_figures) >= 32
-    for figure in drawn_figures.values():
-        with style.figure_style():
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-            renderer = canvas.get_renderer()
-            boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
-        title = figure.texts[0].get_text()
-        for place, (words, box) in enumerate(boxes):
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (title, words)
-            for other_words, other in boxes[place + 1 :]:
-                if not words.startswith("\n") and not other_words.startswith("\n"):
-                    assert not box.padded(-1).overlaps(other.padded(-1)), (title, words, other_words)
+def test_behaviour_is_drawn_from_details(results: Path, tmp_path: Path) -> None:
+    path = details_path(results, "mini")
+    out = tmp_path / "figures"
+    write_json(path, Details(run="mini", cells=[some_details(step, 10 + step // 40) for step in STEPS]))
+    figures.draw_all(results, out)
+    (entry,) = [e for e in json.loads((out / "index.json").read_text())["figures"] if e["figure"] == "behaviour"]
+    assert entry["run"] == "mini" and (out / "mini/behaviour.pdf").exists()
+    assert [source["file"] for source in entry["made_from"]] == ["details/mini.json"]
+    plan = own_plans(read_library(results), "mini")[-1]
+    (panel,), (strip,) = plan.panels, plan.strips
+    assert [point.value for point in panel.points] == pytest.approx([10 + step // 40 for step in STEPS])
+    assert {point.value for point in strip.points} == {25.0}
+    assert all(point.low is not None and point.low < point.value for point in plan.points)
+    assert figures_current(results / "mini.json", out)
+    write_json(path, Details(run="mini", cells=[some_details(0, 50)]))
+    assert not figures_current(results / "mini.json", out)
 
 
 def test_damaged_files_are_all_named_and_nothing_is_drawn(results: Path, tmp_path: Path) -> None:
@@ -319,6 +333,8 @@ def test_bad_input_is_said_clearly(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no result file" in capsys.readouterr().err
     assert figures.main(["result=here"]) == 2
     assert "valid: results=DIR out=DIR" in capsys.readouterr().err
+    assert figures.main(["results"]) == 2
+    assert "not of the form key=value" in capsys.readouterr().err
     write_results(tmp_path / "r.json", Results(run="r", records=[make_record("../r", 0, "countdown", 1.0)]))
     with pytest.raises(UserError, match="cannot name a folder"):
         figures.draw_all(tmp_path, tmp_path / "figures")
@@ -332,9 +348,8 @@ def test_a_file_without_records_is_told(results: Path, tmp_path: Path) -> None:
 
 def test_the_heading_names_the_training_and_not_the_base(tmp_path: Path) -> None:
     records = [make_record("r", 0, "x", 1.0), make_record("r", 10, "x", 2.0, dataset="puzzles", learning_rate=1e-3)]
-    write_results(tmp_path / "r.json", Results(run="r", records=records))
-    (run,) = find_runs(read_folder(tmp_path))
-    assert figures._settings(run) == "tiny, puzzles, learning rate 0.001"
+    (plan,) = own_plans(library_of([Results(run="r", records=records)], tmp_path), "r")
+    assert plan.subtitle == "Score against step. tiny, puzzles, learning rate 0.001"
 
 
 def test_spellings_of_one_benchmark_are_one() -> None:

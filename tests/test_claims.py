@@ -13,10 +13,12 @@ import pytest
 
 from analysis.claims import CLAIMS, Finding, Verdict, judge
 from analysis.claims.__main__ import main
+from analysis.claims.findings import direction
 from analysis.claims.runs import COT, NUMINA, split_dataset, split_model
 from analysis.library import Library, read_library
 from analysis.names import GENERAL
 from analysis.runs import ResultFile
+from analysis.statistics import from_interval
 from reprokit.errors import UserError
 from reprokit.records.details import details_path
 from reprokit.records.files import write_json
@@ -119,6 +121,30 @@ def test_structure_has_two_sides_and_says_what_cannot_be_tested(verdicts: dict[s
     assert "no spread known" in parts["NoCoT above CoT on AlpacaEval 2.0"].text
     lcb = found(verdicts["data_quality"], "NuminaMath below", "Qwen3-14B", "LCB v2")
     assert lcb.effect == pytest.approx(20.4 - 37.5) and lcb.status == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign", "status"),
+    [
+        (1.0, 9.0, 1, "reproduced"),
+        (1.0, 9.0, -1, "not reproduced"),
+        (-9.0, -1.0, -1, "reproduced"),
+        (-1.0, 9.0, 1, "undecided"),
+        (-1.0, 9.0, -1, "not reproduced"),  # a fall of 2 points is excluded
+        (-5.0, 1.5, 1, "not reproduced"),
+        (-3.0, 9.0, -1, "undecided"),
+        (-9.0, 1.9, 0, "reproduced"),
+        (-9.0, 2.1, 0, "undecided"),
+        (1.0, 9.0, 0, "undecided"),
+        (2.1, 9.0, 0, "not reproduced"),
+    ],
+)
+def test_directions(low: float, high: float, sign: int, status: str) -> None:
+    assert direction(from_interval((low + high) / 2, low, high, "", 100), sign) == status
+
+
+def test_models_differ_by_more_than_their_errors(verdicts: dict[str, Verdict]) -> None:
+    assert "Cochran's Q = 26.1, p < 0.001" in found(verdicts["procedure"], "the lift depends").text
 
 
 def test_undecided_says_how_many_more_items(verdicts: dict[str, Verdict]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.claims import CLAIMS, Verdict, judge
 from analysis.claims.course import Course, largest_change
+from analysis.claims.optimisation import extreme_status
 from analysis.library import Library
 from analysis.names import IN_DOMAIN, OUT_OF_DOMAIN
 from analysis.runs import ResultFile
@@ -83,6 +84,16 @@ def test_dip_of_detectable_depth_is_found_at_80_percent() -> None:
     shares = [0.5, 0.5, 0.5 - depth, *FLAT[3:]]
     found = [largest_change(course(drawn(generator, shares), True), STEPS[1:-1], 0, -1) for _ in range(500)]
     assert 0.74 <= np.mean([one.is_there for one in found]) <= 0.88
+
+
+def test_no_dip_is_shown_only_where_a_dip_of_two_points_is_excluded() -> None:
+    def status(items: float) -> str:
+        values = np.full(8, 50.0)
+        made = Course(STEPS, values, np.eye(8) * 2500 / items, np.inf, int(items))
+        return extreme_status(largest_change(made, STEPS[1:-1], 0, -1), 2.0)
+
+    assert status(500) == "undecided"
+    assert status(50_000) == "not reproduced"
 
 
 def test_change_of_two_steps_covers_at_its_rate() -> None:
@@ -288,6 +299,19 @@ def test_over_fitting_only_under_the_aggressive_schedule() -> None:
         "Qwen3-4B", "Math-CoT-2.5k", {"math500": ending(0.2), "mmlu_pro": ending(0.2)}, 4, epochs=16.0
     )
     assert verdicts(worse, hard)["over_fitting"].status == "not reproduced"
+
+
+def test_more_rows_seen_several_times_are_not_one_pass() -> None:
+    flat = shares(FLAT, FLAT, FLAT, SAFE)
+    runs = [simulated_run("Qwen3-4B", data, flat, seed) for seed, data in enumerate(("Math-CoT-2.5k", "Math-CoT-20k"))]
+    assert verdicts(*runs)["repeated_exposure"].status == "no data"
+
+
+def test_lengths_of_few_responses_decide_nothing() -> None:
+    flat = shares(FLAT, FLAT, FLAT, SAFE)
+    a_little = (1000.0, 1100.0, 1200.0, 1250.0, 1200.0, 1100.0, 1050.0, 1000.0)
+    found = verdicts(simulated_run("Qwen3-4B", "Math-CoT-2.5k", flat, 1, a_little))
+    assert found["length_surge"].status == found["length_shrink"].status == "undecided"
 
 
 def test_pairing_by_problem_detects_smaller_differences_than_intervals_alone() -> None:

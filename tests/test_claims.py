@@ -276,3 +276,9 @@ def test_damaged_details_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     write_json(details_path(tmp_path, "mini"), {"schema": 1})
     assert main([f"results={tmp_path}"]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_a_run_is_judged_on_the_numbers_that_it_has() -> None:
+    library = read_library(RESULTS)
+    assert {verdict.origin for verdict in judge(library, None, "mini")} == {"measured"}
+    assert {verdict.origin for verdict in judge(library)} == {"measured", "reported"}

@@ -23,7 +23,7 @@ def judge(
 
     Args:
         origin: judge measured or reported numbers; None: first measured, then reported ones, each for themselves.
-        run: only what this run takes part in.
+        run: only what this run takes part in, on the numbers that it has.
 
     Raises:
         UserError: no such run.
@@ -31,7 +31,7 @@ def judge(
     if run is not None and run not in library.runs(origin):
         there = ", ".join(library.runs(origin)) or "none"
         raise UserError(f"run={run}: no {origin or ''} results of it; there are: {there}".replace("  ", " "))
-    origins = ORIGINS if origin is None else (origin,)
+    origins = [which for which in ORIGINS if origin in (None, which) and (run is None or run in library.runs(which))]
     return [_verdict(claim, Evidence(library, which, run)) for which in origins for claim in claims]
 
 

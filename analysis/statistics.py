@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
@@ -44,6 +45,9 @@ class Difference:
         more_items: how many more problems of each would decide an effect as large as this; None where it is decided
             already, where it is 0, or where nothing can be said.
         error: standard error of the effect.
+        problems: digest of the problems of a paired comparison, None for others.
+        shares: what each cluster of problems adds to the error; the shares of two comparisons on the same problems
+            tell how these go together.
     """
 
     effect: float
@@ -55,6 +59,8 @@ class Difference:
     detectable: float | None
     more_items: int | None
     error: float | None = None
+    problems: str | None = field(default=None, compare=False, repr=False)
+    shares: Mapping[Hashable, float] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_decided(self) -> bool:
@@ -97,12 +103,13 @@ def estimate_of(record: Record) -> Estimate:
 
 
 def difference(library: Library, a: Entry, b: Entry) -> Difference:
-    """`b` minus `a`: paired by problem where both have details of the same problems, else from the two intervals."""
-    first, second = library.cell_details(a), library.cell_details(b)
+    """`b` minus `a`: paired by problem where both have values of the same problems, else from the two intervals."""
+    first, second = library.item_details(a), library.item_details(b)
     if first is None or second is None or not is_same_problems(first, second):
         return unpaired(estimate_of(a.record), estimate_of(b.record))
     (values_a, values_b), clusters, weights = aligned((first, second))
-    return paired(values_a, values_b, clusters, scale_of(a.record), weights=weights)
+    found = paired(values_a, values_b, clusters, scale_of(a.record), weights=weights)
+    return replace(found, problems=first.digest)
 
 
 def aligned(cells: Sequence[CellDetails]) -> tuple[list[Vector], list[str], Vector]:
@@ -155,9 +162,12 @@ def paired(
     else:
         p_value, test = _sign_flips(sums, seed)
     effect, low, high, error = clustered_interval(sums, sizes, is_binary)
+    if scale == 100.0:  # shares differ by all at most
+        low, high = max(low, -1.0), min(high, 1.0)
     method = f"paired by problem: {test}; {len(sums)} clusters"
     found = Difference(scale * effect, scale * low, scale * high, p_value, method, len(a), None, None, scale * error)
-    return _planned(found, len(sums) - 1)
+    shares = scale * (sums - sizes * effect) / sizes.sum() * math.sqrt(len(sums) / (len(sums) - 1))
+    return replace(_planned(found, len(sums) - 1), shares=dict(zip(dict.fromkeys(clusters), shares, strict=True)))
 
 
 def clustered_interval(sums: Vector, sizes: Vector, is_binary: bool) -> tuple[float, float, float, float]:
@@ -198,13 +208,27 @@ def from_interval(effect: float, low: float, high: float, method: str, items: in
 
 
 def mean(differences: Sequence[Difference]) -> Difference:
-    """The mean of independent differences, with propagated errors; those without a spread must be left out before."""
+    """The mean of differences, with propagated errors; those without a spread must be left out before.
+
+    Differences on the same problems go together as their values do; others are taken as independent. Widths count, not
+    standard errors, so that few problems stay few.
+    """
+    if len(differences) == 1:
+        return differences[0]
     effect = float(np.mean([found.effect for found in differences]))
-    error = math.hypot(*(found.error or 0.0 for found in differences)) / len(differences)
+    spreads = [((found.high or 0.0) - (found.low or 0.0)) / (2 * Z) for found in differences]
+    both = sum(_covariance(*pair) for pair in combinations(differences, 2))
+    error = math.sqrt(max(0.0, sum(spread**2 for spread in spreads) + 2 * both)) / len(differences)
     known = [found.items for found in differences if found.items is not None]
     items = sum(known) if len(known) == len(differences) else None
-    method = f"mean of {len(differences)}, errors propagated" if len(differences) > 1 else differences[0].method
+    method = f"mean of {len(differences)}, errors propagated"
     return from_interval(effect, effect - Z * error, effect + Z * error, method, items)
+
+
+def _covariance(first: Difference, second: Difference) -> float:
+    if first.problems is None or first.problems != second.problems:
+        return 0.0
+    return math.fsum(share * second.shares.get(name, 0.0) for name, share in first.shares.items())
 
 
 def count_test(signs: Mapping[str, Sequence[float]]) -> float:
@@ -293,7 +317,8 @@ def _flipped(sums: bytes, seed: int) -> float:
 
     def flips(size: tuple[int, int]) -> Matrix:
         # Of clusters with the same difference only the number that is flipped matters.
-        kept = generator.binomial(counts, 0.5, (*size, len(counts)))
+        shape, is_single = (*size, len(counts)), counts.max() == 1  # bits are drawn much faster
+        kept = generator.integers(2, size=shape, dtype=np.int8) if is_single else generator.binomial(counts, 0.5, shape)
         return np.asarray((2 * kept - counts) @ np.abs(values[first]))
 
     drawn = stats.monte_carlo_test([values.sum()], flips, np.sum, vectorized=True, n_resamples=RESAMPLES)

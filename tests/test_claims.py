@@ -29,21 +29,24 @@ FOUR_B, SMALL = "Qwen3-4B_Math-CoT-20k_lr5e-5_ep8_bs256", "Qwen3-1.7B_Math-CoT-2
 DIP, RISE, PASS = "dip: scores fall below the base", "recovery: scores rise from the dip to the end", "the end is above"
 
 PAPER = {
-    "one_epoch": "reproduced",
+    "one_epoch": "undecided",  # nothing of OOD reasoning is known
+    "lower_learning_rate": "no data",
     "dip_and_recovery": "reproduced",  # of the 4B model: of the others only the ends are known
     "dip_outside_math": "undecided",  # AIME24 has 30 problems
     "length_surge": "no data",
-    "length_shrink": "reproduced",
+    "length_shrink": "undecided",  # two rounded ranges, of an unknown set of benchmarks
     "repeated_exposure": "reproduced",
     "full_data": "reproduced",
     "over_fitting": "no data",
     "data_quality": "reproduced",
+    "poor_data_hardly_recovers": "no data",
     "structure": "reproduced",
     "procedure": "reproduced",
     "other_teacher": "no data",
     "other_family": "no data",
     "capability_order": "reproduced",
     "capability_gains": "reproduced",
+    "length_by_size": "no data",
     "asymmetry": "no data",  # reasoning is known, HEx-PHI is not
 }
 
@@ -107,7 +110,14 @@ def test_repeated_exposure_is_eight_of_nine_and_halueval_the_exception(verdicts:
     assert part.p_value == pytest.approx(10 / 256)
     full = [one for one in verdicts["full_data"].findings if one.counts]
     assert [one.status for one in full] == ["reproduced", "reproduced"]
-    assert "+2.4 points" in full[0].text and "p = 0.21" in full[0].text  # the mean alone would not decide it
+    assert "+2.4 points" in full[0].text and "p = 0.21 (by the mean alone undecided)" in full[0].text
+    assert "by the mean alone" not in full[1].text
+
+
+def test_ranges_of_lengths_are_shown_and_decide_nothing(verdicts: dict[str, Verdict]) -> None:
+    (part,) = [one for one in verdicts["length_shrink"].findings if one.counts]
+    assert "each is shorter, by 5,000 at least" in part.text and "cannot be tested" in part.text
+    assert (part.effect, part.p_value) == (-5000, None)
 
 
 def test_structure_has_two_sides_and_says_what_cannot_be_tested(verdicts: dict[str, Verdict]) -> None:
@@ -242,7 +252,7 @@ def test_command_shows_a_table_and_one_claim_in_detail(capsys: pytest.CaptureFix
     ("word", "message"),
     [
         ("origin=paper", "origin=paper: valid are measured and reported"),
-        ("claim=dip", "claim=dip: valid are one_epoch, dip_and_recovery"),
+        ("claim=dip", "claim=dip: valid are one_epoch, lower_learning_rate, dip_and_recovery"),
         ("run=x", "run=x: no results of it; there are: "),
         ("figure=3", "unknown: figure"),
         ("results=nowhere", "no result file"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.claims.catalogue import CLAIMS, Claim
+from analysis.claims.caveats import Caveats
 from analysis.claims.evidence import Evidence
 from analysis.claims.optimisation import NO_COURSE
 from analysis.claims.verdict import Finding, Status, Used, Verdict
@@ -38,8 +39,11 @@ def judge(
 def _verdict(claim: Claim, evidence: Evidence) -> Verdict:
     findings = claim.test(evidence)
     parts = [one for one in findings if one.counts]
-    status = overall(parts)
-    shown = next((one for one in parts if one.status == status), next((one for one in parts if one.p_value), None))
+    caveats = evidence.caveats()
+    status: Status = "undecided" if caveats.open_end and overall(parts) != "no data" else overall(parts)
+    shown = next(
+        (one for one in parts if one.status == status), next((one for one in parts if one.p_value is not None), None)
+    )
     numbers = (None, None, None, "") if shown is None else (shown.effect, shown.low, shown.high, shown.unit)
     wanted = [one.more_items for one in parts if one.more_items is not None] if status == "undecided" else []
     used = sorted(evidence.used, key=lambda one: (one.run, one.step, one.benchmark, one.file))
@@ -50,7 +54,7 @@ def _verdict(claim: Claim, evidence: Evidence) -> Verdict:
         claim.where,
         status,
         *numbers,
-        _detail(findings, sum(1 for note in evidence.used.values() if note)),
+        _detail(findings, sum(1 for entry in evidence.used.values() if entry.record.note), caveats),
         tuple(findings),
         tuple(used) if parts else (),
         evidence.origin,
@@ -59,25 +63,32 @@ def _verdict(claim: Claim, evidence: Evidence) -> Verdict:
 
 
 def overall(parts: Sequence[Finding]) -> Status:
-    """One part that is not reproduced or undecided makes the claim so; half of the parts at least must be tested."""
+    """One part that is not reproduced or undecided makes the claim so; half of the parts at least must be tested.
+
+    A part that has no numbers at all leaves the claim undecided. One whose numbers have no known spread does not.
+    """
     tested = [one.status for one in parts if one.status != "no data"]
     if "not reproduced" in tested:
         return "not reproduced"
-    if "undecided" in tested:
-        return "undecided"
-    return "reproduced" if tested and 2 * len(tested) >= len(parts) else "no data"
+    if not tested or ("undecided" not in tested and 2 * len(tested) < len(parts)):
+        return "no data"
+    is_open = "undecided" in tested or any(one.is_without_numbers for one in parts)
+    return "undecided" if is_open else "reproduced"
 
 
-def _detail(findings: Sequence[Finding], doubtful: int) -> str:
+def _detail(findings: Sequence[Finding], doubtful: int, caveats: Caveats) -> str:
     parts = [one for one in findings if one.counts]
     if not parts:
-        return "No runs or numbers to test it on." + _without(findings)
+        return " ".join(["No runs or numbers to test it on.", *caveats.left_out]) + _without(findings)
     words = [f"{one.part} ({one.subject}, {one.scope}): {one.status}. {one.text}." for one in parts]
     if len({one.status for one in parts}) > 1:
         counts = {
             status: sum(one.status == status for one in parts) for status in dict.fromkeys(p.status for p in parts)
         }
         words.insert(0, f"Of {len(parts)} parts: {', '.join(f'{count} {status}' for status, count in counts.items())}.")
+    if caveats.open_end:
+        words.insert(0, f"Not judged yet: {'; '.join(caveats.open_end)}.")
+    words += (*caveats.left_out, *caveats.notes)
     if doubtful:
         words.append(f"{doubtful} of the numbers used carry a note of doubt.")
     return " ".join(words) + _without(findings)

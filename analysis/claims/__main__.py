@@ -27,6 +27,11 @@ from reprokit.words import run, split
 KEYS = ("results", "origin", "run", "claim")
 STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow", "no data": "dim"}
 WIDTH = 150
+READING = (
+    "Intervals and p-values are about the problems and samples of these checkpoints: another training run may differ. "
+    "Claims are not corrected for their number. More items: how many more problems of that kind would decide an effect "
+    "as large as the one found, with 80 % power."
+)
 
 
 def claims(words: Sequence[str]) -> None:
@@ -48,6 +53,7 @@ def claims(words: Sequence[str]) -> None:
             _show_detail(console, chosen[0], there[0])
         else:
             console.print(_summary(which, there))
+    console.print(READING)
 
 
 def main(words: Sequence[str]) -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import numpy as np
+
+from analysis.claims.course import Course, courses_of, length_course
 from analysis.claims.data import MODELS, compared
 from analysis.claims.evidence import Cells, Evidence, choose, of_columns, of_group
 from analysis.claims.findings import (
+    TOKENS,
     Claimed,
     direction,
     finding,
@@ -17,10 +22,12 @@ from analysis.claims.findings import (
     on_mean,
     on_most,
 )
+from analysis.claims.optimisation import LENGTH_MARGIN
 from analysis.claims.runs import COT, NO_COT, TrainedRun
 from analysis.claims.verdict import Finding
 from analysis.columns import REASONING, SAFETY_COLUMNS
 from analysis.names import OUT_OF_DOMAIN
+from analysis.statistics import Z, from_interval
 
 ASR = SAFETY_COLUMNS[0]
 MMLU_PRO = REASONING[4]
@@ -28,7 +35,10 @@ SMALL = 2.0  # billion parameters: the paper says of its 1.7B that it ends near 
 
 
 def capability_order(evidence: Evidence) -> list[Finding]:
-    """Of two neighbouring sizes of one family, data and recipe the same, the larger ends higher on most benchmarks."""
+    """Of two neighbouring sizes of one family, data and recipe the same, the larger ends higher on most benchmarks.
+
+    That of their bases the larger is better already is not taken off; `capability_gains` does.
+    """
     claimed, findings = Claimed("the larger model ends higher", 1), []
     for family in _families(evidence):
         for smaller, larger in pairwise(family):
@@ -103,6 +113,34 @@ def _each_gain(evidence: Evidence, gains: dict[TrainedRun, Cells]) -> list[Findi
         claimed = Claimed("gain of each model", 1, counts=False)
         findings.append(finding(claimed, evidence.label(run), OUT_OF_DOMAIN, gain, direction(gain, 1), text))
     return findings
+
+
+def length_by_size(evidence: Evidence) -> list[Finding]:
+    """At the last step the smallest model of a family gives longer responses than the largest.
+
+    The mean over the benchmarks that both have lengths of; with which step the shortening begins is not tested.
+    """
+    findings = []
+    for family in _families(evidence):
+        if not evidence.concerns(*family):
+            continue
+        small, large = (courses_of(evidence, run, length_course) for run in (family[0], family[-1]))
+        shared = sorted(small.keys() & large.keys(), key=lambda column: column.place)
+        if shared:
+            findings.append(_longer(evidence, family, [small[one] for one in shared], [large[one] for one in shared]))
+    return findings
+
+
+def _longer(evidence: Evidence, family: list[TrainedRun], small: list[Course], large: list[Course]) -> Finding:
+    claimed = Claimed("the smallest model ends with longer responses", 1)
+    subject = f"{evidence.label(family[0])} against {evidence.label(family[-1])}"
+    ends = [float(np.mean([course.values[-1] for course in courses])) for courses in (small, large)]
+    errors = [math.sqrt(course.covariance[-1, -1]) for course in (*small, *large)]
+    effect, half = ends[0] - ends[1], Z * math.hypot(*errors) / len(small)
+    found = from_interval(effect, effect - half, effect + half, "of two means, errors propagated", None)
+    text = f"{ends[0]:,.0f} and {ends[1]:,.0f} tokens at the end: {in_words(found, TOKENS)}"
+    status = direction(found, 1, LENGTH_MARGIN * ends[1])
+    return finding(claimed, subject, f"mean of {len(small)} benchmarks", found, status, text, TOKENS)
 
 
 def asymmetry(evidence: Evidence) -> list[Finding]:

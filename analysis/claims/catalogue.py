@@ -35,6 +35,13 @@ CLAIMS = (
         optimisation.one_epoch,
     ),
     Claim(
+        "lower_learning_rate",
+        "A lower learning rate is worse",
+        "Short training with a learning rate of 1e-5 instead of 5e-5 makes it worse.",
+        "Sec. 3.1, App. C.1, Table 4",
+        schedules.lower_rate,
+    ),
+    Claim(
         "dip_and_recovery",
         "Dip and recovery",
         "Over eight epochs scores first dip, then recover and pass the base on OOD benchmarks.",
@@ -91,6 +98,13 @@ CLAIMS = (
         data.data_quality,
     ),
     Claim(
+        "poor_data_hardly_recovers",
+        "NuminaMath hardly recovers",
+        "Trained on NuminaMath solutions, scores dip and hardly recover.",
+        "Sec. 3.2, Sec. 4",
+        data.hardly_recovers,
+    ),
+    Claim(
         "structure",
         "Structure of data",
         "Long thinking beats none on reasoning; without it IFEval, AlpacaEval and TruthfulQA are better.",
@@ -131,6 +145,13 @@ CLAIMS = (
         "The largest model gains broadly; the smallest ends near or below its base but for MMLU-Pro.",
         "Sec. 5, Fig. 5, Tables 6 and 9",
         capability.capability_gains,
+    ),
+    Claim(
+        "length_by_size",
+        "Smaller models keep long answers",
+        "Smaller models keep giving long answers; larger ones shorten theirs sooner.",
+        "Sec. 5, Fig. 13",
+        capability.length_by_size,
     ),
     Claim(
         "asymmetry",

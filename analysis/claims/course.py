@@ -53,7 +53,8 @@ class Course:
         weights[self.at(later)] += 1.0
         weights[self.at(earlier)] -= 1.0
         effect = float(weights @ self.values)
-        half = Z * math.sqrt(max(0.0, float(weights @ self.covariance @ weights)))
+        reach = float(stats.t.ppf(1 - LEVEL / 2, self.freedom))
+        half = reach * math.sqrt(max(0.0, float(weights @ self.covariance @ weights)))
         return from_interval(effect, effect - half, effect + half, "of two steps", self.items)
 
 
@@ -108,6 +109,8 @@ def score_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course 
     known = [entry for entry in entries if entry is not None]
     if entries[0] is None or len(known) < MIN_POINTS or not is_points(column):
         return None
+    if not evidence.are_alike(known):
+        return None
     for entry in known:
         evidence.use(entry)
     values = np.array([entry.record.value for entry in known])
@@ -124,6 +127,8 @@ def length_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course
     steps = [BASE_STEP, *evidence.library.steps(run.name, evidence.origin, [column])]
     found = [(step, evidence.library.best(run.name, step, column, evidence.origin)) for step in steps]
     known = [(step, *lengths) for step, entry in found if entry and (lengths := _length(evidence, entry))]
+    if not evidence.are_alike([entry for _, entry in found if entry]):
+        return None
     if len(known) < MIN_POINTS or known[0][0] != BASE_STEP:
         return None
     shown, values, errors = (tuple(part) for part in zip(*known, strict=True))
@@ -176,7 +181,7 @@ def courses_of(
 
 def _paired_covariance(library: Library, entries: Sequence[Entry]) -> tuple[Matrix, float] | None:
     """From the values of single problems, where all steps have those of the same problems."""
-    cells = [library.cell_details(entry) for entry in entries]
+    cells = [library.item_details(entry) for entry in entries]
     known = [cell for cell in cells if cell is not None]
     if len(known) < len(cells) or not all(is_same_problems(known[0], cell) for cell in known):
         return None

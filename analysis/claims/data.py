@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from scipy import stats
 
+from analysis.claims.course import courses_of, mean_course, score_course
 from analysis.claims.evidence import Cells, Evidence, Keep, choose, of_columns
-from analysis.claims.findings import Claimed, nothing, on_mean, on_most, p_words
-from analysis.claims.optimisation import shapes
+from analysis.claims.findings import MARGIN, Claimed, direction, finding, in_words, nothing, on_mean, on_most, p_words
+from analysis.claims.optimisation import ALL, DIP, dip_of, shapes
 from analysis.claims.runs import COT, COUNTDOWN, NO_COT, NUMINA, R1, TrainedRun, by_size, pairs
 from analysis.claims.verdict import Finding, Status
 from analysis.columns import ALPACA, IFEVAL, REASONING, TRUTHFULQA
+from analysis.library import BASE_STEP
 from analysis.statistics import LEVEL
 
 MODELS = "all models"
@@ -49,6 +51,24 @@ def _all_and_each(claimed: Claimed, cells: Cells) -> list[Finding]:
     for subject in subjects if len(subjects) > 1 else []:
         one = {key: found for key, found in cells.items() if key[0] == subject}
         findings[1:1] = on_most(quiet, subject, "all benchmarks", one)[:1]
+    return findings
+
+
+def hardly_recovers(evidence: Evidence) -> list[Finding]:
+    """Trained on solutions by people, scores dip below the base, and at the end are not more than 2 points above it.
+
+    Both on the mean over all benchmarks; the dip is tested at all checkpoints at once (maximum statistic).
+    """
+    findings = []
+    for run in evidence.main_runs(NUMINA):
+        courses = courses_of(evidence, run, score_course) if evidence.concerns(run) else {}
+        course = mean_course([course for course in courses.values() if course.values[0] >= MARGIN])
+        if course is not None:
+            change = course.change(BASE_STEP, course.steps[-1])
+            claimed = Claimed("the end is not above the base", 0)
+            words = f"at step {course.steps[-1]}: {in_words(change)}"
+            findings += [dip_of(DIP, run.name, ALL, course)[1]]
+            findings += [finding(claimed, run.name, ALL, change, direction(change, 0), words)]
     return findings
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from analysis.claims.caveats import Caveats, caveats, unlike
 from analysis.claims.runs import TrainedRun, of_main_recipe, trained_runs
 from analysis.claims.verdict import Used
 from analysis.columns import ACCURACY, CHANGE, NINE_COLUMNS, Column, column_of
@@ -26,7 +27,9 @@ class Evidence:
     library: Library
     origin: Origin
     only: str | None = None
-    used: dict[Used, str | None] = field(default_factory=dict)
+    used: dict[Used, Entry] = field(default_factory=dict)
+    uneven: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     runs: list[TrainedRun] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +52,19 @@ class Evidence:
     def use(self, entry: Entry) -> None:
         """Remember that a verdict rests on this record."""
         record = entry.record
-        self.used[Used(record.run, record.step, benchmark_name(record.benchmark), entry.file)] = record.note
+        self.used[Used(record.run, record.step, benchmark_name(record.benchmark), entry.file)] = entry
+
+    def caveats(self) -> Caveats:
+        """What a reader must know of the numbers used."""
+        return caveats(self.library, list(self.used.values()), self.uneven, self.left_out)
+
+    def are_alike(self, entries: Sequence[Entry]) -> bool:
+        """Whether numbers were evaluated in the same way; remembers those that are left out because they were not."""
+        for entry in entries[1:]:
+            if why := unlike(self.library, entries[0], entry):
+                self.left_out.append(f"{benchmark_name(entry.record.benchmark)} of {entry.record.run} ({why})")
+                return False
+        return True
 
     def columns(self, run: str) -> list[Column]:
         """The columns of capability that a run has: the paper's nine, and the accuracy of other benchmarks."""
@@ -73,6 +88,8 @@ class Evidence:
     def second_minus_first(self, a: TrainedRun, b: TrainedRun, keep: Keep | None = None) -> Cells:
         """Column by column, as for `against_base`, at the last step that both have."""
         step = self.last_step(a, b)
+        if step is not None and (self.last_step(a), self.last_step(b)) != (step, step):
+            self.uneven.append(f"{a.name} and {b.name} are compared at step {step}, one of them goes on")
         return {} if step is None else self._cells(self.label(b), (a.name, step), (b.name, step), keep)
 
     def _cells(self, subject: str, a: tuple[str, int], b: tuple[str, int], keep: Keep | None) -> Cells:
@@ -80,6 +97,8 @@ class Evidence:
         for column in filter(keep or is_capability, self.library.columns(b[0], self.origin)):
             first, second = self.library.best(*a, column, self.origin), self.library.best(*b, column, self.origin)
             if first is None or second is None or first.record.unit != second.record.unit:
+                continue
+            if not self.are_alike((first, second)):
                 continue
             self.use(first)
             self.use(second)

@@ -1,7 +1,7 @@
 """From differences to findings: which direction was claimed, and what the numbers say about it.
 
-A statement on a group is tested on the mean over its cells (model x benchmark), with errors propagated as if cells were
-independent: what is hard in a problem for all models cancels in each difference. A statement on
+A statement on a group is tested on the mean over its cells (model x benchmark), with errors propagated; cells on
+the same problems go together as the values of the problems do, others are taken as independent. A statement on
 "most benchmarks" is tested by counting, where six benchmarks or more are compared (with fewer no count can be decided):
 under the hypothesis of no difference each benchmark is as likely to speak for one side as for the other. Cells of one
 benchmark then stand or fall together, for they share their problems.
@@ -20,6 +20,7 @@ from analysis.columns import Column
 from analysis.statistics import LEVEL, Difference, Z, count_test, from_interval, mean
 
 MARGIN = 2.0  # points between the paper's two evaluations of the same base (GPQA-D, Tables 2 and 5): no change at all
+REWARD_MARGIN = 0.1  # below the smallest difference of rewards in Table 1 (0.93 to 1.10)
 MANY = 4  # benchmarks: fewer are named
 MIN_COUNTED = 6  # benchmarks: 6 of 6 is p = 0.031, 5 of 5 is 0.063
 POINTS, REWARD, TOKENS, SHARE = "percentage points", "reward", "tokens", "% of comparisons"
@@ -54,7 +55,15 @@ def direction(found: Difference, sign: int, margin: float = MARGIN) -> Status:
 def single(claimed: Claimed, subject: str, column: Column, found: Difference) -> Finding:
     """The finding on one cell."""
     unit = POINTS if is_points(column) else REWARD
-    return finding(claimed, subject, column.title, found, direction(found, claimed.sign), in_words(found, unit), unit)
+    return finding(
+        claimed,
+        subject,
+        column.title,
+        found,
+        direction(found, claimed.sign, margin_of(unit)),
+        in_words(found, unit),
+        unit,
+    )
 
 
 def finding(
@@ -66,30 +75,43 @@ def finding(
     return Finding(claimed.part, subject, scope, status, text, *numbers, counts=claimed.counts)
 
 
+def margin_of(unit: str) -> float:
+    """What is no change at all, in that unit."""
+    return REWARD_MARGIN if unit == REWARD else MARGIN
+
+
 def nothing(claimed: Claimed, subject: str, scope: str, why: str) -> Finding:
     """The finding where there is nothing to test."""
-    return Finding(claimed.part, subject, scope, "no data", why, counts=claimed.counts)
+    return Finding(claimed.part, subject, scope, "no data", why, counts=claimed.counts, is_without_numbers=True)
 
 
-def on_mean(claimed: Claimed, subject: str, scope: str, cells: Cells, margin: float = MARGIN) -> list[Finding]:
+def on_mean(claimed: Claimed, subject: str, scope: str, cells: Cells) -> list[Finding]:
     """The mean over cells, then each cell (which does not count)."""
     singles = each(claimed, cells)
     tested, unit = _testable(cells)
     if not tested:
         values = ", ".join(f"{one.subject} {one.text.partition(',')[0]}" for one in singles)
         why = f"{values}; no spread known: cannot be tested" if values else "no numbers"
-        return [nothing(claimed, subject, scope, why), *singles]
+        return [replace(nothing(claimed, subject, scope, why), is_without_numbers=not singles), *singles]
     found = mean(list(tested.values()))
     left = sorted({column.title for _, column in cells.keys() - tested.keys()})
     text = f"{_size(tested)}: {in_words(found, unit)}"
     text += f"; without {', '.join(left)} (other unit, or no spread known)" if left else ""
-    return [finding(claimed, subject, scope, found, direction(found, claimed.sign, margin), text, unit), *singles]
+    return [
+        finding(claimed, subject, scope, found, direction(found, claimed.sign, margin_of(unit)), text, unit),
+        *singles,
+    ]
 
 
 def on_most(claimed: Claimed, subject: str, scope: str, cells: Cells) -> list[Finding]:
     """By counting, or by the mean where fewer than six benchmarks are compared; then each cell."""
-    if len({column.benchmark for _, column in cells}) < MIN_COUNTED:
-        return on_mean(claimed, subject, scope, cells)
+    benchmarks = {column.benchmark for _, column in cells}
+    if len(benchmarks) < MIN_COUNTED:
+        by_mean, *singles = on_mean(claimed, subject, scope, cells)
+        if len(benchmarks) == 1 and by_mean.status == "reproduced":
+            text = f"{by_mean.text}; one benchmark says nothing about most"
+            by_mean = replace(by_mean, status="undecided", text=text)
+        return [by_mean, *singles]
     signs: dict[str, list[float]] = {}
     for (_, column), found in cells.items():
         signs.setdefault(column.benchmark, []).append(float(np.sign(found.effect) * claimed.sign))
@@ -105,6 +127,11 @@ def on_most(claimed: Claimed, subject: str, scope: str, cells: Cells) -> list[Fi
     if tested:
         whole = mean(list(tested.values()))
         text += f"; {_size(tested)}: {in_words(whole, unit)}"
+        alone = direction(whole, claimed.sign, margin_of(unit))
+        if alone != status:
+            text += f" (by the mean alone {alone})"
+        if whole.is_decided and status != "undecided" and alone != status:
+            status = "undecided"  # many small differences against a few large ones
     return [finding(claimed, subject, scope, found, status, text, SHARE), *each(claimed, cells)]
 
 

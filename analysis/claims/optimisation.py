@@ -27,6 +27,7 @@ from analysis.names import GENERAL, IN_DOMAIN, OUT_OF_DOMAIN, group_of
 from analysis.statistics import Difference
 
 CAPABLE = 3.0  # billion parameters: Sec. 5 has 4B and larger recover, and 1.7B not
+ENOUGH = 8  # epochs: one or two are too short to recover (Sec. 3.1, Table 4)
 SHORT = 160  # steps: one epoch of 20,480 rows is 80; the one of Table 1, setting 3, takes 640 small ones
 LENGTH_MARGIN = 0.1  # of the base's length: less is no surge
 ALL = "mean of all benchmarks"
@@ -40,11 +41,13 @@ PASS = Claimed("the end is above the base on OOD reasoning", 1)
 def one_epoch(evidence: Evidence) -> list[Finding]:
     """After one short epoch on long thinking: in-domain up, and the rest flat or down.
 
-    Each on the mean over its benchmarks; flat is a rise of less than 2 points.
+    Each on the mean over its benchmarks; flat is a rise of less than 2 points. Of several learning rates the highest.
     """
     findings = []
-    for run in evidence.runs:
-        if run.data != COT or run.epochs != 1 or not evidence.concerns(run) or _end(evidence, run) > SHORT:
+    short = [run for run in evidence.runs if run.data == COT and run.epochs == 1 and _end(evidence, run) <= SHORT]
+    for run in short:
+        rates = [other.learning_rate or 0.0 for other in short if other.model == run.model]
+        if not evidence.concerns(run) or (run.learning_rate or 0.0) < max(rates):
             continue
         for group, part, sign in (
             (IN_DOMAIN, "up", 1),
@@ -61,9 +64,10 @@ def _end(evidence: Evidence, run: TrainedRun) -> int:
 
 
 def long_runs(evidence: Evidence) -> list[TrainedRun]:
-    """Whose course is judged: the run asked for, else all on long math thinking that decay, else any."""
+    """Whose course is judged: the run asked for, else all on long math thinking of eight epochs
+    or more that decay, else any."""
     runs = sorted((run for run in evidence.runs if evidence.concerns(run)), key=by_size)
-    paper = [run for run in runs if run.data == COT and run.epochs != 1 and run.schedule != "constant"]
+    paper = [run for run in runs if run.data == COT and (run.epochs or ENOUGH) >= ENOUGH and run.schedule != "constant"]
     return runs if evidence.only else paper or runs
 
 
@@ -125,10 +129,8 @@ def _shape(evidence: Evidence, run: TrainedRun, courses: dict[Column, Course], c
 
 def _dip(dip_part: Claimed, rise_part: Claimed, label: str, scope: str, course: Course) -> list[Finding]:
     candidates, last = course.steps[1:-1], course.steps[-1]
-    dip = largest_change(course, candidates, BASE_STEP, -1)
-    status = extreme_status(dip, MARGIN)
-    words = f"lowest at step {dip.step}: {in_words(dip.change)}"
-    findings = [finding(dip_part, label, scope, dip.change, status, words)]
+    dip, lowest = dip_of(dip_part, label, scope, course)
+    findings, status = [lowest], lowest.status
     if status != "reproduced":
         return [*findings, replace(nothing(rise_part, label, scope, "no dip shown to recover from"), status=status)]
     rise = largest_change(course, candidates, last, -1, at=dip.step)
@@ -136,6 +138,13 @@ def _dip(dip_part: Claimed, rise_part: Claimed, label: str, scope: str, course: 
     words += f"the end against the base: {in_words(course.change(BASE_STEP, last))}"
     rise_status = extreme_status(rise, MARGIN)
     return [*findings, finding(rise_part, label, scope, _reversed(rise.change), rise_status, words)]
+
+
+def dip_of(claimed: Claimed, label: str, scope: str, course: Course) -> tuple[Extreme, Finding]:
+    """The deepest fall below the base before the last step, and the finding on it."""
+    dip = largest_change(course, course.steps[1:-1], BASE_STEP, -1)
+    words = f"lowest at step {dip.step}: {in_words(dip.change)}"
+    return dip, finding(claimed, label, scope, dip.change, extreme_status(dip, MARGIN), words)
 
 
 def extreme_status(extreme: Extreme, margin: float) -> Status:
@@ -176,8 +185,7 @@ def length_surge(evidence: Evidence) -> list[Finding]:
 def length_shrink(evidence: Evidence) -> list[Finding]:
     """The last checkpoint's responses are shorter than the longest on the way (maximum statistic).
 
-    Where only the range over benchmarks is reported, all benchmarks are shorter if the ranges do not overlap: a sign
-    test over the benchmarks of that table.
+    Where only the range over benchmarks is reported, the ranges are shown; they decide nothing.
     """
     claimed = Claimed("length shrinks again until the end", -1)
     return _lengths(evidence, claimed) + reported_shrink(evidence, claimed, long_runs(evidence))

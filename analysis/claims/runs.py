@@ -76,14 +76,16 @@ def split_model(name: str) -> tuple[str, float | None]:
 
 
 def pairs(runs: Iterable[TrainedRun], first: str, second: str) -> list[tuple[TrainedRun, TrainedRun]]:
-    """Runs of one model and recipe on data `first` and on data `second`, by model size."""
-    there = sorted(runs, key=by_size)
-    return [
-        (a, b)
-        for a in there
-        for b in there
-        if (a.data, b.data) == (first, second) and (a.model, a.recipe) == (b.model, b.recipe)
-    ]
+    """Runs of one model and recipe on data `first` and on data `second`, by model size.
+
+    Of repeated runs the first of one goes with the first of the other, and so on; those left over are in no pair.
+    """
+    there: dict[tuple[object, ...], tuple[list[TrainedRun], list[TrainedRun]]] = {}
+    for run in sorted(runs, key=by_size):
+        sides = there.setdefault((run.model, run.recipe), ([], []))
+        for side, data in zip(sides, (first, second), strict=True):
+            side += [run] if run.data == data else []
+    return [pair for sides in there.values() for pair in zip(*sides, strict=False)]
 
 
 def by_size(run: TrainedRun) -> tuple[str, float, str]:

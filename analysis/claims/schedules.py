@@ -7,13 +7,34 @@ from dataclasses import replace
 from analysis.claims.course import courses_of, largest_change, length_course, mean_course, score_course
 from analysis.claims.evidence import Evidence
 from analysis.claims.findings import MARGIN, TOKENS, Claimed, finding, in_words, nothing, on_mean, on_most
-from analysis.claims.optimisation import LENGTH_MARGIN, extreme_status
+from analysis.claims.optimisation import ENOUGH, LENGTH_MARGIN, extreme_status
 from analysis.claims.runs import COT, TrainedRun
 from analysis.claims.verdict import Finding
 from analysis.names import IN_DOMAIN, OUT_OF_DOMAIN, group_of
 
 LONG, HIGH = 16, 1e-4  # epochs and learning rate of the aggressive schedule, which does not decay
+ALL = "all benchmarks"
 FEW_EPOCHS = "fewer rows several times, against all rows once"
+
+
+def lower_rate(evidence: Evidence) -> list[Finding]:
+    """After as many epochs (fewer than eight) of the same data a run with a lower learning rate ends lower (Table 4).
+
+    On most benchmarks. That fewer steps are worse is not tested.
+    """
+    findings = []
+    for low in evidence.runs:
+        for high in evidence.runs:
+            if _is_slower(low, high) and evidence.concerns(low, high):
+                cells = evidence.second_minus_first(high, low)
+                findings += on_most(Claimed("the lower learning rate ends lower", -1), low.name, ALL, cells)
+    return findings
+
+
+def _is_slower(low: TrainedRun, high: TrainedRun) -> bool:
+    settings = [(run.model, run.data, run.rows, run.epochs, run.batch, run.schedule) for run in (low, high)]
+    is_short = low.data == COT and (low.epochs or ENOUGH) < ENOUGH
+    return is_short and settings[0] == settings[1] and 0.0 < (low.learning_rate or 0.0) < (high.learning_rate or 0.0)
 
 
 def repeated_exposure(evidence: Evidence) -> list[Finding]:

@@ -25,7 +25,8 @@ class Finding:
     """One tested statement: `part` of the claim, of one `subject` (run, model, pair) on one `scope` (benchmark, group).
 
     Numbers are in `unit`; those that are not known are None. `counts`: whether the verdict depends on it; the others
-    show what is behind it. `text` says in words what was found.
+    show what is behind it. `is_without_numbers`: nothing is known, not even without a spread.
+    `text` says in words what was found.
     """
 
     part: str
@@ -41,6 +42,7 @@ class Finding:
     detectable: float | None = None
     more_items: int | None = None
     counts: bool = False
+    is_without_numbers: bool = False
 
 
 @dataclass(frozen=True)

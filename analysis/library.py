@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import compress
+from operator import not_
 from pathlib import Path
+
+import msgspec
+import numpy as np
 
 from analysis.columns import Column, column_of, is_change
 from analysis.runs import Entry, ResultFile, read_folder
+from reprokit.errors import UserError
 from reprokit.records.details import CellDetails, Details, read_details
 from reprokit.records.paper import base_of
 from reprokit.records.record import MissingCell, Origin, Record
 
 BASE_STEP = 0
+_COUNTED = (None, "official")  # the paper's way of scoring, and numbers of others
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Library:
 
     def _add(self, entry: Entry) -> None:
         record, column = entry.record, column_of(entry.record)
-        if record.protocol not in (None, "official"):
+        if record.protocol not in _COUNTED:
             return
         self._entries[record.run].append(entry)
         if column is not None:
@@ -80,16 +90,19 @@ class Library:
         """
         found = self._scores.get(Place(run, step, column, origin), [])
         if not found and step == BASE_STEP and (base := self.base(run)):
-            found = self._scores.get(Place(base, step, column, origin), []) or self._lent(base, column, origin)
+            place = Place(base, step, column, origin)
+            found = self._scores.get(place, []) or self._lent.get(place, [])
         return sorted(found, key=lambda entry: not _stands_in(entry, source))
 
-    def _lent(self, base: str, column: Column, origin: Origin) -> list[Entry]:
-        """Step 0 of the first other run of this model."""
-        for run in self.runs(origin):
-            place = Place(run, BASE_STEP, column, origin)
-            if place in self._scores and self._scores[place][0].record.model == base:
-                return self._scores[place]
-        return []
+    @cached_property
+    def _lent(self) -> dict[Place, list[Entry]]:
+        """By base model, step 0 of the first run of it, in order of name, those of other harnesses last."""
+        found: dict[Place, list[Entry]] = {}
+        order = sorted(self._scores.items(), key=lambda item: (item[1][0].record.source is not None, item[0].run))
+        for place, entries in order:
+            if place.step == BASE_STEP:
+                found.setdefault(replace(place, run=entries[0].record.model), entries)
+        return found
 
     def best(self, run: str, step: int, column: Column, origin: Origin, source: str = "") -> Entry | None:
         """The first that `find` gives, None without any."""
@@ -105,15 +118,23 @@ class Library:
         return sorted(
             {
                 place.step
-                for place in self._scores
-                if place.run == run and place.origin == origin and place.step > BASE_STEP
+                for place in self._places.get((run, origin), [])
+                if place.step > BASE_STEP
                 if wanted is None or place.column in wanted
             }
         )
 
+    @cached_property
+    def _places(self) -> dict[tuple[str, Origin], list[Place]]:
+        """By run and origin, where it has scores."""
+        found: dict[tuple[str, Origin], list[Place]] = defaultdict(list)
+        for place in self._scores:
+            found[place.run, place.origin].append(place)
+        return found
+
     def columns(self, run: str, origin: Origin) -> list[Column]:
         """Columns that a run has a score in, in the paper's order."""
-        found = {place.column for place in self._scores if place.run == run and place.origin == origin}
+        found = {place.column for place in self._places.get((run, origin), [])}
         return sorted(found, key=lambda column: column.place)
 
     def missing(self, run: str) -> list[MissingCell]:
@@ -121,11 +142,17 @@ class Library:
         return [cell for file in self.files if file.results.run == run for cell in file.results.missing]
 
     def cell_details(self, entry: Entry) -> CellDetails | None:
-        """What is known of the single items behind a measured record; None where it was not collected."""
+        """What is known of the responses behind a measured record; None where it was not collected."""
         details, record = self.details.get(entry.record.run), entry.record
         if details is None or record.origin != "measured":
             return None
         return details.cell(record.step, record.benchmark)
+
+    def item_details(self, entry: Entry) -> CellDetails | None:
+        """The details behind a measured record if their values are those of its metric, which is the headline."""
+        details = self.cell_details(entry)
+        record = entry.record
+        return details if details and (details.metric, details.unit) == (record.metric, record.unit) else None
 
     def file(self, name: str) -> ResultFile:
         """The results file of that name."""
@@ -135,12 +162,57 @@ class Library:
 def read_library(folder: Path) -> Library:
     """Read `folder/*.json` and, where they are, the details of those runs in `folder/details/`.
 
+    Details that are not those of the records beside them, as of an earlier collection, are left out; that is printed.
+
     Raises:
-        UserError: there is no result file, or some cannot be read; all of those are named at once.
+        UserError: there is no result file, two are of one run, or some cannot be read; all of those are named at once.
     """
     files = read_folder(folder)
-    found = {file.results.run: read_details(folder, file.results.run) for file in files}
+    _check_runs(folder, files)
+    found = {file.results.run: _current(read_details(folder, file.results.run), file) for file in files}
     return Library(files, {run: details for run, details in found.items() if details is not None})
+
+
+def _check_runs(folder: Path, files: Sequence[ResultFile]) -> None:
+    times = Counter(file.results.run for file in files)
+    if again := [file for file in files if times[file.results.run] > 1]:
+        shown = ", ".join(f"{file.name} of run {file.results.run}" for file in again)
+        raise UserError(f"several result files of one run in {folder}: {shown}. Keep one of each, move the others away")
+
+
+def _current(details: Details | None, file: ResultFile) -> Details | None:
+    """The details without cells that were made of other results, and without cases of their benchmarks; says so."""
+    if details is None:
+        return None
+    records: dict[tuple[int, str], list[Record]] = defaultdict(list)
+    for record in file.results.records:
+        if record.protocol in _COUNTED and record.source is None:  # another harness has no details here
+            records[record.step, record.benchmark].append(record)
+    current = [_belongs(cell, records[cell.step, cell.benchmark]) for cell in details.cells]
+    if all(current):
+        return details
+    left_out = f"details of {current.count(False)} of {len(current)} cells of run {details.run} are left out"
+    print(f"{left_out}: they are not those of {file.name}; collect the run again", file=sys.stderr)
+    stale = {cell.benchmark for cell in compress(details.cells, map(not_, current))}
+    cases = [case for case in details.cases if case.benchmark not in stale]
+    return msgspec.structs.replace(details, cells=list(compress(details.cells, current)), cases=cases)
+
+
+def _belongs(cell: CellDetails, records: Sequence[Record]) -> bool:
+    """Whether lengths of responses and the value of the metric are those of the records of the cell."""
+    kinds = (cell.finished, cell.truncated)
+    tokens = math.fsum(kind.responses * (kind.mean_tokens or 0.0) for kind in kinds) / max(cell.responses, 1)
+    lengths = [tokens if record.mean_response_tokens is None else record.mean_response_tokens for record in records]
+    if not records or not np.allclose(tokens, lengths, rtol=1e-9, atol=1e-6):
+        return False
+    found = [record.value for record in records if (record.metric, record.unit) == (cell.metric, cell.unit)]
+    if not (found and cell.items):  # no verdict was usable
+        return not (found or cell.items)
+    weights = [cell.weights.get(item, 1.0) for item in cell.items]
+    if sum(weights) <= 0:
+        return False
+    value = (100.0 if cell.unit == "percent" else 1.0) * np.average(list(cell.items.values()), weights=weights)
+    return bool(np.allclose(value, found, rtol=1e-9, atol=1e-6))
 
 
 def _is(entry: Entry, origin: Origin | None) -> bool:

@@ -34,6 +34,9 @@ def collect(workspace: Workspace, asked: str = "*") -> bool:
     """
     names = _chosen(workspace, asked)
     wrong, partial = [], False
+    for path in _without_recipe(workspace) if asked == "*" else []:
+        print(f"{path.name}: PARTIAL, nothing is collected: {path} has an evaluation, and no recipe.yaml")
+        partial = True
     for name in names:
         try:
             folder = workspace.run(name)
@@ -64,6 +67,12 @@ def _chosen(workspace: Workspace, asked: str) -> list[str]:
         shown = ", ".join(there) or "none"
         raise UserError(f"no run {', '.join(unknown)} in {workspace.root / 'runs'}; there are: {shown}")
     return [name for name in there if any(fnmatchcase(name, part) for part in patterns)]
+
+
+def _without_recipe(workspace: Workspace) -> list[Path]:
+    """Folders of which nobody knows what was asked for."""
+    folders = (path.parent for path in sorted((workspace.root / "runs").glob("*/evaluation")))
+    return [folder for folder in folders if not (folder / "recipe.yaml").exists()]
 
 
 def _print(collected: Collected, recipe: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_damaged_result_is_missing_and_named(
     assert (10, "countdown") not in cells(read_results(workspace / "results/mini.json"))
 
 
-@pytest.mark.parametrize("name", ["generation.json", "scores.jsonl"])
+@pytest.mark.parametrize("name", ["generation.json", "scores.jsonl", "samples.jsonl"])
 def test_damage_beside_a_whole_result_is_named_and_the_number_stands(
     workspace: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +124,32 @@ def test_scores_that_are_damaged_are_made_again_by_the_command_that_is_named(
     assert "python -m reprokit.rescore run=mini benchmarks=countdown" in capsys.readouterr().out
     assert rescore.main(["run=mini", "benchmarks=countdown"]) == 0
     assert main([]) == 0
+
+
+def test_a_cell_copied_into_the_folder_of_another_is_missing_and_named(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(workspace)
+    shutil.rmtree(run.cell(20, "countdown"))
+    shutil.copytree(run.cell(10, "countdown"), run.cell(20, "countdown"))
+    shutil.copytree(run.cell(10, "countdown"), run.cell(10, "syllogism"))  # nobody asks for that one
+    assert main([]) == PARTIAL
+    said = capsys.readouterr().out
+    assert f"{run.result(20, 'countdown')} is of step 10 on countdown" in said
+    assert f"{run.result(10, 'syllogism')} is of step 10 on countdown" in said
+    results = read_results(workspace / "results/mini.json")
+    assert results.missing == [MissingCell(step=20, benchmark="countdown")]
+    assert len(cells(results)) == 5 and len(results.records) == 10
+
+
+def test_an_evaluation_without_a_recipe_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "runs/half/evaluation/step_000000").mkdir(parents=True)
+    (workspace / "runs/.tokens/abc").mkdir(parents=True)  # what runs share
+    (workspace / "runs/mini/evaluation/step_²/countdown").mkdir(parents=True)  # no step
+    assert main([]) == PARTIAL
+    said = capsys.readouterr().out
+    assert "half: PARTIAL, nothing is collected" in said and ".tokens" not in said
+    assert main(["run=mini"]) == 0
 
 
 def test_results_without_any_number_are_missing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,3 +254,15 @@ def test_missing_cells_are_grouped() -> None:
         "step 0 on c",
         "steps 10, 20 on a, b",
     ]
+
+
+def test_what_the_training_took_is_collected(workspace: Path) -> None:
+    folder = run_of(workspace)
+    line = '{"step": 1, "loss": 2.5, "seconds": 1.5, "tokens": 100}\n'
+    for name in ("train/metrics.jsonl", "train/metrics.attempt_01.jsonl", "interrupted_01/train/metrics.jsonl"):
+        (folder.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.root / name).write_text(2 * line + line[:20])  # a kill leaves half a line
+    write_json(folder.provenance, {"world_size": 2})
+    assert main([]) == 0
+    training = read_results(workspace / "results" / "mini.json").provenance["training"]
+    assert training == {"world_size": 2, "spent": {"steps": 6, "seconds": 9.0, "tokens": 600}}

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.completeness import Lack, Matrix, by_benchmark, main, matrix
 from analysis.library import read_library
+from reprokit.recipe.load import PUBLISHED
 from reprokit.records.paper import TABLES
 from reprokit.records.record import MissingCell, Record, Results, write_results
 from reprokit.words import PARTIAL
@@ -130,3 +131,13 @@ def test_lacking_cells_stand_in_lines_by_run_and_benchmark() -> None:
 def test_bad_words_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["folder=x"]) == 2 and main([f"results={tmp_path}"]) == 2
     assert "no result file" in capsys.readouterr().err
+
+
+def test_published_checkpoints_count_where_the_run_was_not_trained_here(tmp_path: Path) -> None:
+    published = SAFETY_RUN + PUBLISHED
+    collected(tmp_path, published, [record(published, 640, "hex_phi", metric="attack success rate")])
+    (shown,) = [one for one in matrix_of(tmp_path).exhibits if (one.kind, one.number) == ("figure", "6")]
+    assert shown.having("all") == [published] and SAFETY_RUN not in shown.runs
+    collected(tmp_path, SAFETY_RUN, [record(SAFETY_RUN, 10, "hex_phi", metric="attack success rate")])
+    (shown,) = [one for one in matrix_of(tmp_path).exhibits if (one.kind, one.number) == ("figure", "6")]
+    assert shown.having("all") == [] and published not in shown.runs

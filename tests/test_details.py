@@ -21,7 +21,7 @@ from reprokit.campaign.collect import collect_into
 from reprokit.campaign.run_folder import write_recipe
 from reprokit.errors import UserError
 from reprokit.evaluation import details as made
-from reprokit.evaluation.cases import CASES, KEPT, shown_steps
+from reprokit.evaluation.cases import CASES, KEPT
 from reprokit.evaluation.details import gather, prompts_open_thinking
 from reprokit.evaluation.score_stage import score_run
 from reprokit.evaluation.summary import summarise
@@ -270,14 +270,18 @@ def test_samples_or_scores_that_are_not_those_of_the_result_give_no_details(
     assert f"no details of chain_sum, step 40: {run.samples(40, 'chain_sum')}, line 6 is damaged" in said
 
 
-def test_the_kept_details_outlive_the_samples(
-    ten: tuple[RunDirectory, Recipe], gathered: Details, tmp_path: Path
+def test_the_kept_details_outlive_the_samples_and_cases_that_are_lost_are_named(
+    ten: tuple[RunDirectory, Recipe], gathered: Details, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run, recipe = a_copy(ten, tmp_path)
     for path in run.root.glob("evaluation/step_*/*/samples.jsonl"):
         path.unlink()
+    scores = run.cell(40, "syllogism") / "scores.jsonl"
+    scores.write_text(scores.read_text().replace('"official"', '"other"'))
     found = gather(run, recipe, all_cells(recipe))
     assert found.cells == gathered.cells and found.cases == []
+    said = capfd.readouterr().out
+    assert all(f"no cases of {name}: " in said for name in {case.benchmark for case in gathered.cases})
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(
@@ -291,21 +295,6 @@ def test_a_folder_that_cannot_be_written_costs_time_only(
     monkeypatch.setattr(made, "write_json", refused)
     assert gather(run, recipe, [Cell(0, "chain_sum")]).cells == [gathered.cell(0, "chain_sum")]
     assert not cached(run, 0, "chain_sum").exists()
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({0: 50, 10: 30, 20: 20, 40: 60}, [0, 20, 40]),
-        ({0: 50, 10: 60, 20: 70, 40: 80}, [0, 10, 40]),  # no dip: the first checkpoint
-        ({0: 50, 10: 20, 20: 20, 40: 10}, [0, 10, 40]),  # the end is no dip
-        ({0: 50, 40: 10}, [0, 40]),
-        ({10: 50, 20: 40, 40: 60}, [10, 20, 40]),
-        ({0: 50}, [0]),
-    ],
-)
-def test_base_dip_and_end_are_shown(values: dict[int, float], expected: list[int]) -> None:
-    assert shown_steps(values) == expected
 
 
 def test_cases_show_each_way_that_items_went(gathered: Details) -> None:

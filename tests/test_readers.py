@@ -267,7 +267,7 @@ def test_names_of_lighteval_metrics(tmp_path: Path, metric: str, ours: str, samp
 def test_any_damage_to_a_file_is_a_clear_error_or_left_out(tmp_path: Path, content: dict[str, Any]) -> None:
     """Every value of the file in turn is something else than its harness writes there."""
     for path in places(content):
-        for wrong in (None, "text", -1, [], {}, {"a": {}}, math.inf):
+        for wrong in (None, "text", -1, [], {}, {"a": {}}, math.inf, 10**400):
             damaged = copy.deepcopy(content)
             parent = damaged
             for key in path[:-1]:
@@ -293,6 +293,19 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(UserError, match="other.json"):
         read_file(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\u001b[31m", "a\nb", "a\ud800"])
+def test_names_that_cannot_be_printed_are_not_taken(tmp_path: Path, name: str) -> None:
+    """They would steer the terminal, or could not be written at all."""
+    values = {"acc,none": 0.5, f"{name or ' '},none": 0.5}
+    content = {"results": {name: values, "fine": values}, "versions": {"fine": 1}, "lm_eval_version": name}
+    found = read(tmp_path, content)
+    assert [(one.task, one.metric) for one in found.numbers] == [("fine", "acc")] and not (found.version or "").strip()
+    assert found.left_out == ["3 numbers of tasks or metrics without a name that can be printed"]
+    read(tmp_path, {"results": {f"a|{name}": 1, "x|fine|0": {f"pass@1:{'9' * 5000}": 0.5}}, "config_general": {}})
+    part = {"results": {"group": values, f"part {name}": values}, "group_subtasks": {"group": [f"part {name}"]}}
+    assert all(line.isprintable() for line in read(tmp_path, {**part, "versions": {"group": 1}}).left_out)
 
 
 @pytest.fixture
@@ -337,6 +350,16 @@ def test_intervals_are_of_the_standard_error_or_of_the_number_of_problems(worksp
     assert strict.interval_low == 0 and strict.interval_high is not None and strict.interval_high > 1
     assert found["wikitext", "word_perplexity"].interval_low is None
     assert "no interval" in (found["wikitext", "word_perplexity"].note or "")
+
+
+@pytest.mark.parametrize("error", [-0.1, 0.0, 1e-320, 1e-9, 1e14])
+def test_a_standard_error_that_cannot_be_is_not_used(workspace: Path, error: float) -> None:
+    values = {"exact_match,none": 0.5, "exact_match_stderr,none": error, "ppl,none": 3.0, "ppl_stderr,none": -error}
+    content = {"results": {"aime24": values}, "versions": {"aime24": 1}, "n-samples": {"aime24": {"effective": 30}}}
+    assert main([f"file={written(workspace, content)}", *WORDS]) == 0
+    share, score = records(workspace)
+    assert (share.interval_low, share.interval_high) == pytest.approx([100 * end for end in wilson_interval(0.5, 30)])
+    assert error < 0 or score.interval_low is None
 
 
 def test_files_of_other_steps_and_tasks_are_added(workspace: Path) -> None:
@@ -404,6 +427,8 @@ def test_what_this_kit_has_measured_is_never_touched(
         (("run=a/b", "model=m", "step=1"), "run=a/b"),
         (("run=a", "model=m", "step=-1"), "step"),
         (("run=a", "model=m", "step=x"), "step"),
+        (("run=a\n", "model=m", "step=1"), "run=a"),
+        (("run=a", "model=m", "step=99999999999999999999"), "step"),
         (("run=a", "model=m", "step=0", "epochs=8"), "untrained base"),
         ((*WORDS, "learning_rate=nan"), "learning_rate"),
         ((*WORDS, "replace=yes"), "replace=yes"),
@@ -416,8 +441,12 @@ def test_bad_words_are_refused(
     assert said in capsys.readouterr().err and not (workspace / "results").exists()
 
 
-def test_a_run_is_of_one_model(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_of_one_model_and_one_training(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(workspace, LM_EVAL)
     assert main([f"file={file}", *WORDS]) == 0
     assert main([f"file={file}", "run=theirs", "model=another", "step=320"]) == 2
     assert "is of model Qwen3-14B-Base" in capsys.readouterr().err
+    assert main([f"file={file}", "run=theirs", "model=Qwen3-14B-Base", "step=320", "learning_rate=1e-5"]) == 2
+    assert "learning_rate=1e-05" in capsys.readouterr().err
+    assert main([f"file={file}", "run=theirs", "model=Qwen3-14B-Base", "step=0"]) == 0  # the base has no settings
+    assert main([f"file={file}", "run=theirs", "model=Qwen3-14B-Base", "step=320"]) == 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from reprokit.campaign.cells import all_cells, missing_cells
 from reprokit.campaign.damage import damaged_files
 from reprokit.errors import UserError
@@ -17,6 +19,7 @@ from reprokit.records.files import read_json, sha256_of_file, write_bytes, write
 from reprokit.records.record import MissingCell, Record, Results, read_results, write_results
 from reprokit.records.result import Cell, CellResult, MetricResult, read_result
 from reprokit.records.run_directory import RunDirectory
+from reprokit.records.spent import spent_on_training
 
 
 def collect(run: RunDirectory, recipe: Recipe) -> Results:
@@ -31,13 +34,15 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
     records, empty = [], []
     for cell in sorted([*all_cells(recipe), *_others(run, recipe)], key=lambda cell: (cell.step, cell.benchmark)):
         result = None if cell in missing else read_result(run.result(cell.step, cell.benchmark))
-        if result is not None:
+        if result is not None and result.cell == cell:
             key = _key_of(provenance, _made_by(result))
             found = [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
             records += found
             empty += [cell] if not found and cell in asked else []
     if run.provenance.exists():
         provenance["training"] = read_json(run.provenance, dict[str, Any])
+        if (spent := spent_on_training(run)).steps:
+            provenance["training"]["spent"] = msgspec.to_builtins(spent)
     if recipe.source is Source.published:
         commits = {made.revision for made in map(run.manifest, all_steps(recipe)[1:]) if made is not None}
         revision = next(filter(None, commits), recipe.published.revision)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from reprokit.records.files import DamagedFileError, read_json, read_json_lines
-from reprokit.records.result import CellResult, Generation, SampleScore
+from reprokit.records.result import Cell, CellResult, Generation, Sample, SampleScore
 from reprokit.records.run_directory import RunDirectory, step_of
 
-_SHAPES: dict[str, type[msgspec.Struct]] = {"result.json": CellResult, "generation.json": Generation}
-_SCORES = "scores.jsonl"
+_SHAPES: dict[str, type[CellResult] | type[Generation]] = {"result.json": CellResult, "generation.json": Generation}
+_LINES: dict[str, type[SampleScore] | type[Sample]] = {"scores.jsonl": SampleScore, "samples.jsonl": Sample}
 
 
 def damaged_files(run: RunDirectory) -> list[str]:
-    """What is wrong with the results, generations and scores of a run, and what to do; each names its file.
+    """What is wrong with the results, generations, scores and samples of a run, and what to do; each names its file.
 
     A cell with a damaged `result.json` is missing. With whole results and damaged files beside them the numbers stand,
     for a result is written last and holds all that it says.
@@ -30,13 +29,16 @@ def _flaws(folder: Path, run: str) -> Iterator[str]:
         try:
             if (path := folder / name).exists():
                 content = read_json(path, shape)
+                if content.cell != Cell(step_of(folder.parent), folder.name):
+                    yield f"{path} is of step {content.step} on {content.benchmark}, and lies in the folder of another"
                 if isinstance(content, CellResult) and all(metric.value is None for metric in content.metrics):
                     yield f"{path} has not one number: no verdict of its judges was usable"
         except DamagedFileError as error:
             yield str(error)
-    try:
-        if (path := folder / _SCORES).exists():
-            for _ in read_json_lines(path, SampleScore):
-                pass
-    except DamagedFileError as error:
-        yield f"{error}. Score it again: python -m reprokit.rescore run={run} benchmarks={folder.name}"
+    for name, line in _LINES.items():
+        try:
+            if (path := folder / name).exists():
+                deque(read_json_lines(path, line), maxlen=0)
+        except DamagedFileError as error:
+            again = f"Score it again: python -m reprokit.rescore run={run} benchmarks={folder.name}"
+            yield f"{error}. {again if line is SampleScore else 'The result stands, and cannot be scored anew.'}"

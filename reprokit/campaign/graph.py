@@ -18,6 +18,7 @@ from reprokit.evaluation.judges import sources
 from reprokit.recipe import evaluated_steps
 from reprokit.recipe.judges import judges_of
 from reprokit.recipe.schema import Recipe, Source
+from reprokit.records.details import details_path
 from reprokit.records.files import DamagedFileError
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
@@ -122,9 +123,11 @@ def _steps(steps: Sequence[int]) -> str:
 
 
 def _is_collected(workspace: Workspace, recipe: Recipe) -> bool:
-    """Whether `results/<run>.json` says what the run folder says."""
+    """Whether `results/<run>.json` says what the run folder says, and its details are there."""
     path = workspace.results / f"{recipe.name}.json"
+    if not (path.exists() and details_path(workspace.results, recipe.name).exists()):
+        return False
     try:
-        return path.exists() and read_results(path) == collect(workspace.run(recipe.name), recipe)
+        return read_results(path) == collect(workspace.run(recipe.name), recipe)
     except DamagedFileError:
         return False

@@ -21,15 +21,17 @@ from reprokit.records.result import Cell
 from reprokit.words import truth
 
 FILE, REPLACE = "file", "replace"
+_LEAST_ERROR = 1e-6  # of a share: a smaller one would be of more problems than there are
 NEEDED = (FILE, "run", "model", "step")
+SETTINGS = ("dataset", "learning_rate", "epochs", "batch_size", "schedule")  # of a trained run
 
 
 class Checkpoint(msgspec.Struct, kw_only=True, frozen=True):
     """Of which checkpoint a file has the results; settings that are not given are None, as those of step 0 are."""
 
-    run: Annotated[str, msgspec.Meta(pattern=f"^{FOLDER_NAME}$")]
+    run: Annotated[str, msgspec.Meta(pattern=rf"^{FOLDER_NAME}\Z")]
     model: Annotated[str, msgspec.Meta(min_length=1)]
-    step: Annotated[int, msgspec.Meta(ge=0)]
+    step: Annotated[int, msgspec.Meta(ge=0, le=10**9)]
     dataset: Optional[str] = None
     learning_rate: Optional[Annotated[float, msgspec.Meta(gt=0, lt=1)]] = None
     epochs: Optional[Annotated[float, msgspec.Meta(gt=0, lt=1e6)]] = None
@@ -87,7 +89,7 @@ def _earlier(workspace: Workspace, checkpoint: Checkpoint) -> Results:
     """What was imported of this run before.
 
     Raises:
-        UserError: the run is one that this kit evaluates, or of another model.
+        UserError: the run is one that this kit evaluates, or of another model or other settings.
     """
     path = workspace.results / f"{checkpoint.run}.json"
     earlier = read_results(path) if path.exists() else Results(run=checkpoint.run, records=[])
@@ -100,8 +102,11 @@ def _earlier(workspace: Workspace, checkpoint: Checkpoint) -> Results:
             f"run={checkpoint.run} is evaluated by this kit, and those results are not mixed with another harness's: "
             "give the imported run a name of its own"
         )
-    if others := {record.model for record in earlier.records} - {checkpoint.model}:
-        raise UserError(f"model={checkpoint.model}: {path} is of model {', '.join(others)}; give that, or another run=")
+    for record in earlier.records:
+        for word in ("model", *(SETTINGS if record.step and checkpoint.step else ())):
+            there, given = getattr(record, word), getattr(checkpoint, word)
+            if there != given:
+                raise UserError(f"{word}={given}: {path} is of {word} {there}; give that, or another run=")
     return earlier
 
 
@@ -154,10 +159,10 @@ def _interval(one: Number) -> tuple[float | None, float | None, str]:
     """The 95 % interval, and how it was made."""
     value, error = one.value, one.standard_error
     if one.unit == "score":
-        if error is None:
-            return None, None, "no interval: the file has no standard error"
+        if error is None or error <= 0:
+            return None, None, "no interval: the file has no standard error that could be"
         return value - Z_95 * error, value + Z_95 * error, "interval: 1.96 standard errors of the file"
-    if error and 0 < value < 1:
+    if error is not None and _LEAST_ERROR <= error <= 1 and 0 < value < 1:
         return *wilson_interval(
             value, value * (1 - value) / error**2
         ), "interval: Wilson's, of the file's standard error"

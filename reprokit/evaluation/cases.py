@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,13 +97,13 @@ def shown_steps(values: Mapping[int, float]) -> list[int]:
 
 
 def _cases(name: str, places: Sequence[Place]) -> list[Case]:
-    """The cases of one benchmark; none if the files are not there any more."""
+    """The cases of one benchmark; none if the files are not there any more, or others: that is printed."""
     benchmark = benchmarks.get(name)
     result = read_result(places[0].run.result(places[0].cell.step, name))
     if result is None:
         return []
     metric = headline_metric(benchmark, result.judges)
-    with suppress(FileNotFoundError, ValueError):
+    try:
         scores = [_first_scores(place, metric) for place in places]
         patterns = _patterns(metric, scores)
         chosen = _chosen(name, patterns)
@@ -114,7 +113,9 @@ def _cases(name: str, places: Sequence[Place]) -> list[Case]:
         ]
         items = {item.id: item for item in read_json_lines(places[-1].run.items(name), Item) if item.id in chosen}
         return [_case(items[item], name, patterns[item], metric, columns) for item in chosen]
-    return []
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        print(f"no cases of {name}: samples and scores are not those of its results any more ({error})", flush=True)
+        return []
 
 
 def scores_path(run: RunDirectory, cell: Cell) -> Path:

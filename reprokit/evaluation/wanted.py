@@ -29,11 +29,9 @@ class Wanted:
     def has_result(self, run: RunDirectory, cell: Cell) -> bool:
         """Whether a cell has a result of this, of the samples that are there, if any, and of the present scoring."""
         result = read_result(run.result(cell.step, cell.benchmark))
-        if result is None or (result.settings, result.items, result.judges) != (
-            self.settings,
-            self.items,
-            self.judges,
-        ):
+        if result is None or result.cell != cell:
+            return False
+        if (result.settings, result.items, result.judges) != (self.settings, self.items, self.judges):
             return False
         made = read_generation(run.generation(cell.step, cell.benchmark))
         if made is not None and made.provenance != result.provenance:

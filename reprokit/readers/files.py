@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -29,8 +30,24 @@ def read_file(path: Path) -> Evaluation:
     if reader is None:
         names = ", ".join(sorted(one.HARNESS for one in READERS))
         raise UserError(f"file={path}: this is the results file of none of {names}. Give the results_*.json of one")
-    evaluation: Evaluation = reader.read(content)
+    evaluation = _with_names(reader.read(content))
     if not evaluation.numbers:
         why = "; ".join(evaluation.left_out) or "it has no task"
         raise UserError(f"file={path}: a file of {evaluation.harness} without a number that can be taken ({why})")
     return evaluation
+
+
+def _with_names(evaluation: Evaluation) -> Evaluation:
+    """Without numbers whose benchmark or metric has no name that can be printed, and no other such text."""
+    named = [one for one in evaluation.numbers if all(map(_is_name, (one.task, one.benchmark, one.metric)))]
+    nameless = len(evaluation.numbers) - len(named)
+    left_out = [f"{nameless} numbers of tasks or metrics without a name that can be printed"] if nameless else []
+    left_out += [
+        "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+        for line in evaluation.left_out
+    ]
+    return replace(evaluation, numbers=named, left_out=left_out)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable()

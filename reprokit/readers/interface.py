@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 PASS_AT_1 = "pass@1"
+_LARGEST = 1e15  # nothing that is measured or counted is larger; nor do its square and its error overflow
 # A benchmark of this kit and, by the harness's name of a metric, our name; the first that a file has is the headline.
 Known = tuple[str, Mapping[str, str]]
 IFEVAL_METRICS = {
@@ -57,8 +57,8 @@ def section(content: Any, key: str) -> dict[str, Any]:
 
 
 def number(value: object) -> float | None:
-    """A finite number; None for anything else, such as the text `N/A`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A finite number of a size that can be; None for anything else, such as the text `N/A`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         return None
     return float(value)
 
@@ -70,8 +70,8 @@ def count(value: object) -> int | None:
 
 
 def text(value: object) -> str | None:
-    """Text that says something; None for anything else, and for the `?` of an unknown version."""
-    return value if isinstance(value, str) and value not in ("", "?") else None
+    """Text that says something and can be printed; None for anything else, and for the `?` of an unknown version."""
+    return value if isinstance(value, str) and value not in ("", "?") and value.isprintable() else None
 
 
 def arranged(numbers: Iterable[Number]) -> list[Number]:

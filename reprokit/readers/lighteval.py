@@ -34,9 +34,9 @@ _KNOWN = {
 }
 # pass@1 estimated from n samples is their mean.
 _ACCURACY = (
-    re.compile(r"(?:\w+_)?(?:pass@1|avg@n|avg@k)(?::(?:n=|k=)?(?P<n>\d+)(?:_samples)?)?"),
-    re.compile(r"(?:\w+_)?pass@k:k=1(?:&n=(?P<n>\d+))?"),
-    re.compile(r"(?:\w+_)?pass@k:n=(?P<n>\d+)&k=1"),
+    re.compile(r"(?:\w+_)?(?:pass@1|avg@n|avg@k)(?::(?:n=|k=)?(?P<n>\d{1,9})(?:_samples)?)?"),
+    re.compile(r"(?:\w+_)?pass@k:k=1(?:&n=(?P<n>\d{1,9}))?"),
+    re.compile(r"(?:\w+_)?pass@k:n=(?P<n>\d{1,9})&k=1"),
     re.compile(r"extractive_match"),
 )
 _SHARE = re.compile(

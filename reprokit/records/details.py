@@ -118,6 +118,6 @@ def read_details(results: Path, run: str) -> Details | None:
     details = read_json(path, Details)
     if details.schema != SCHEMA_VERSION:
         raise DamagedFileError(
-            f"{path}: schema {details.schema}, this version reads {SCHEMA_VERSION}; collect it again"
+            f"{path}: schema {details.schema}, this version reads {SCHEMA_VERSION}; move it away and collect again"
         )
     return details

@@ -84,7 +84,7 @@ def read_results(path: Path) -> Results:
     results = read_json(path, Results)
     if results.schema != SCHEMA_VERSION:
         raise DamagedFileError(
-            f"{path}: schema {results.schema}, this version reads {SCHEMA_VERSION}; collect it again"
+            f"{path}: schema {results.schema}, this version reads {SCHEMA_VERSION}; move it away and collect again"
         )
     return results
 

@@ -53,6 +53,11 @@ class Generation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     items: str
     provenance: dict[str, Any]
 
+    @property
+    def cell(self) -> Cell:
+        """The cell that this is of, wherever it lies."""
+        return Cell(self.step, self.benchmark)
+
 
 class SampleScore(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One line of `scores.jsonl`: by protocol, the values of the metrics and the answer that was read off the text."""
@@ -105,6 +110,11 @@ class CellResult(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     judges: dict[str, str]
     data: dict[str, Any]
     provenance: dict[str, Any]
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that this is of, wherever it lies."""
+        return Cell(self.step, self.benchmark)
 
 
 def read_generation(path: Path) -> Generation | None:

@@ -176,4 +176,4 @@ class RunDirectory:
 def step_of(folder: Path) -> int:
     """The step of a folder `step_NNNNNN`; -1 for a name that is none."""
     number = folder.name.removeprefix("step_")
-    return int(number) if number.isdigit() else -1
+    return int(number) if number.isdecimal() else -1

@@ -105,4 +105,4 @@ def is_generated(run: RunDirectory, cell: Cell, settings: dict[str, Any]) -> boo
     made = read_generation(run.generation(cell.step, cell.benchmark))
     if made is None or not run.samples(cell.step, cell.benchmark).exists():
         return False
-    return made.settings == settings and made.items == items_digest(run, cell.benchmark)
+    return (made.cell, made.settings, made.items) == (cell, settings, items_digest(run, cell.benchmark))

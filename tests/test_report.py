@@ -48,6 +48,7 @@ def _provenance() -> dict[str, Any]:
         "generated_tokens": 1500, "engine_seconds": 1800.0, "tokens_per_second": 1.0,
     }  # fmt: skip
     training = {"code": {"commit": "c0ffee", "dirty": True}, "device": "H200", "world_size": 8}
+    training["spent"] = {"steps": 640, "seconds": 7200.0, "tokens": 1_000_000}
     return {"evaluation_1": {"evaluation": made, "judges": {}}, "training": training}
 
 
@@ -334,7 +335,7 @@ def test_what_a_run_cost_and_what_made_it(report: Report, visits: dict[str, Visi
         "#cost tbody tr", "found => found.map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert [row[1:5] for row in rows] == [["8 of 8", "12,000", "4.000", "8.000"], ["2 of 2", "3,000", "1.000", "2.000"]]
-    assert all(row[6] == "8 × H200, time unknown" for row in rows)
+    assert all(row[6] == "8 × H200, 2.000 hours, 1,000,000 tokens" for row in rows)
     text = page.text_content("#provenance")
     assert text.count("commit c0ffee, with changes that were not committed") == 1
     files = [*results.glob("*.json"), *results.glob("details/*.json")]

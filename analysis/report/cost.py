@@ -14,7 +14,8 @@ class Cost:
     """Of one measured run.
 
     `tokens` were generated and `engine_hours` engines were busy for `known` of the `cells`; `device_hours` are engine
-    hours times the devices of an engine. `devices` are what it ran on; `training` says on how many ranks it trained.
+    hours times the devices of an engine. `devices` are what it ran on; `training` says on how many ranks it trained,
+    how long its steps took and on how many tokens, those that an interruption made it take again included.
     """
 
     run: str
@@ -77,4 +78,9 @@ def _training(checkpoints: str | None, provenance: dict[str, Any]) -> str:
         return "none here"
     if "world_size" not in provenance:
         return "unknown"
-    return f"{provenance['world_size']} × {provenance.get('device', 'unknown device')}, time unknown"
+    ranks = f"{provenance['world_size']} × {provenance.get('device', 'unknown device')}"
+    spent = provenance.get("spent")
+    if not isinstance(spent, dict):
+        return f"{ranks}, time unknown"
+    hours, tokens = _number(spent, "seconds") / 3600, int(_number(spent, "tokens"))
+    return f"{ranks}, {hours:,.3f} hours, {tokens:,} tokens"

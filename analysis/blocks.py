@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from analysis.columns import Column, column_of, is_change
 from analysis.exhibits import model_and_data
@@ -79,11 +79,12 @@ def _unit(library: Library, column: Column) -> str | None:
 
 def _changes(library: Library, shown: Shown, column: Column, origin: Origin) -> Series:
     """The change that was itself reported, else the difference of the two scores."""
-    step = last_step(library, shown.run, origin)
+    run = shown.name(origin)
+    step = last_step(library, run, origin)
     series = Series(origin, [step], shown.label, shown.place)
-    reported = library.change(shown.run, step, column, origin)
-    after = library.best(shown.run, step, column, origin) if step > BASE_STEP else None
-    before = next(iter(entries_at(library, shown.run, BASE_STEP, column, origin)), None)
+    reported = library.change(run, step, column, origin)
+    after = library.best(run, step, column, origin) if step > BASE_STEP else None
+    before = next(iter(entries_at(library, run, BASE_STEP, column, origin)), None)
     if reported is not None:
         record = reported.record
         interval = (record.interval_low, record.interval_high)
@@ -95,18 +96,20 @@ def _changes(library: Library, shown: Shown, column: Column, origin: Origin) -> 
     return series
 
 
-def level_blocks(library: Library, runs: Sequence[str], columns: Iterable[Column]) -> list[Block]:
+def level_blocks(library: Library, shown: Sequence[Shown], columns: Iterable[Column]) -> list[Block]:
     """Scores at the last checkpoint, one block per column; rows by model: its base, then each of its runs."""
-    data = list(dict.fromkeys(model_and_data(run)[1] for run in runs))
+    data = list(dict.fromkeys(model_and_data(each.run)[1] for each in shown))
     blocks = []
     for column in columns:
         block = Block(column.title, _unit(library, column) or "")
-        for model in dict.fromkeys(model_and_data(run)[0] for run in runs):
-            own = [run for run in runs if model_and_data(run)[0] == model]
-            block.rows.append(_level_row(library, Shown(own[0], UNTRAINED), model, column, is_base=True))
-            for run in own:
-                name = model_and_data(run)[1]
-                block.rows.append(_level_row(library, Shown(run, name, 1 + data.index(name)), model, column))
+        for model in dict.fromkeys(model_and_data(each.run)[0] for each in shown):
+            own = [each for each in shown if model_and_data(each.run)[0] == model]
+            base = replace(own[0], label=UNTRAINED, place=0)
+            block.rows.append(_level_row(library, base, model, column, is_base=True))
+            for each in own:
+                name = model_and_data(each.run)[1]
+                row = replace(each, label=name, place=1 + data.index(name))
+                block.rows.append(_level_row(library, row, model, column))
         blocks.append(block)
     return [block for block in blocks if block.series]
 
@@ -114,8 +117,9 @@ def level_blocks(library: Library, runs: Sequence[str], columns: Iterable[Column
 def _level_row(library: Library, shown: Shown, model: str, column: Column, is_base: bool = False) -> Row:
     row = Row(shown.label, model)
     for origin in ORIGINS:
-        step = BASE_STEP if is_base else last_step(library, shown.run, origin)
-        found = entries_at(library, shown.run, step, column, origin) if is_base or step > BASE_STEP else []
+        run = shown.name(origin)
+        step = BASE_STEP if is_base else last_step(library, run, origin)
+        found = entries_at(library, run, step, column, origin) if is_base or step > BASE_STEP else []
         series = Series(origin, [step], shown.label, shown.place)
         for entry in found:
             add_point(series.points, _point(entry))

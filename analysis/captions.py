@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from analysis.library import BASE_STEP
 from analysis.panels import ORIGINS, cells_in_words, has_gaps, notes_on
 from analysis.plans import Plan
+from analysis.published import paper_run
 from analysis.style import FILLS
+from reprokit.records.record import Origin, Record
 
 MAX_NOTES = 10
 INFERRED = "The original's axes are not known to us; its form is inferred from descriptions."
@@ -23,9 +25,7 @@ def footer(plan: Plan) -> list[str]:
     if not plan.blocks and has_gaps(plan.panels):
         lines.append("No line where a value in between is not known.")
     lines += _unknown(plan) + _missing(plan)
-    entries = [entry for point in plan.points for entry in point.entries]
-    sources = dict.fromkeys(entry.record.source for entry in entries if entry.record.source)
-    return lines + ([f"Reported values from {'; '.join(sources)}."] if sources else [])
+    return [*lines, *_sources(plan, "measured"), *_sources(plan, "reported")]
 
 
 def caption(plan: Plan) -> str:
@@ -38,7 +38,7 @@ def caption(plan: Plan) -> str:
     for origin, found in _known_steps(plan).items():
         words = "; ".join(f"{names} ({_in_words(steps)})" if names else _in_words(steps) for names, steps in found)
         parts += [f"{FILLS[origin].label.capitalize()}: {words}."] if found else []
-    parts += _unknown(plan) + _missing(plan)
+    parts += _sources(plan, "measured") + _unknown(plan) + _missing(plan)
     return " ".join([*parts, *(f"Note: {note}." for note in notes_on(plan.titled))])
 
 
@@ -51,15 +51,39 @@ def reason(plan: Plan) -> str:
 
 
 def _unknown(plan: Plan) -> list[str]:
-    """Runs without any checkpoint, and columns without any value."""
-    known = {entry.record.run for point in plan.points for entry in point.entries}
-    runs = [shown.label or shown.run for shown in plan.runs if shown.run not in known and not plan.run]
-    lines = [f"No checkpoint known of: {'; '.join(runs)}."] if runs else []
+    """Runs without any checkpoint, or without a measured one beside others that have; columns without any value."""
+    records = [entry.record for point in plan.points for entry in point.entries]
+    known = {(record.origin, paper_run(record.run)) for record in records if record.step > BASE_STEP}
+    has_measured = any(origin == "measured" for origin, _ in known)
+    runs: dict[str, list[str]] = defaultdict(list)
+    for shown in plan.runs if not plan.run else ():
+        if not any((origin, shown.run) in known for origin in ORIGINS):
+            runs["No checkpoint known of"].append(shown.label or shown.run)
+        elif has_measured and ("measured", shown.run) not in known:
+            runs["No checkpoint measured of"].append(shown.label or shown.run)
+    lines = [f"{what}: {'; '.join(names)}." for what, names in sorted(runs.items())]
     return lines + ([f"No value known of: {', '.join(plan.unknown)}."] if plan.unknown else [])
 
 
+def _sources(plan: Plan, origin: Origin) -> list[str]:
+    """Where values of an origin are from: a place in the paper, another harness's file, published checkpoints."""
+    records = (entry.record for point in plan.points for entry in point.entries)
+    sources = dict.fromkeys(_source(record) for record in records if record.origin == origin)
+    known = list(filter(None, sources))
+    return [f"{origin.capitalize()} values from {'; '.join(known)}."] if known else []
+
+
+def _source(record: Record) -> str | None:
+    """Nothing to say of what this kit measured of its own training."""
+    is_published = record.checkpoints == "published" and record.step > BASE_STEP
+    return f"checkpoints that the authors published ({record.run})" if is_published else record.source
+
+
 def _missing(plan: Plan) -> list[str]:
-    lines = []
+    """Cells without a result, bases that are not drawn, and values that cannot be compared with their neighbours."""
+    unlike = "Not drawn, since measured in another way than the checkpoints: base values of"
+    lines = [f"{unlike} {'; '.join(plan.unlike_bases)}."] if plan.unlike_bases else []
+    lines += [f"Not all steps were evaluated alike: {'; '.join(plan.mixed)}."] if plan.mixed else []
     for run, cells in plan.missing.items():
         where = "" if run == plan.run else f" of {run}"
         lines.append(f"No result yet{where}: {', '.join(cells_in_words(cells))}.")

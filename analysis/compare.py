@@ -17,11 +17,12 @@ from pathlib import Path
 
 from analysis.columns import Column
 from analysis.library import BASE_STEP, Library, read_library
+from analysis.panels import entries_at
+from analysis.published import paper_run
 from analysis.runs import Entry
 from analysis.statistics import Difference, difference
 from analysis.tables import numbers
 from analysis.tables.layout import settings_of, shown_columns
-from analysis.tables.lookup import paper_run
 from analysis.unlike import Unlike, evaluation_differences, training_differences
 from reprokit.errors import UserError
 from reprokit.recipe.problems import closest, one_line
@@ -218,7 +219,8 @@ def _curve_lines(library: Library, found: Comparison) -> list[str]:
 
 
 def _extrema(library: Library, side: Side, column: Column) -> tuple[str, str]:
-    found = [(step, entry) for step in side.steps(library) if (entry := side.entry(library, column, step))]
+    steps = side.steps(library)
+    found = [(step, entry) for step in steps for entry in entries_at(library, side.run, step, column, side.origin)[:1]]
     ends = [pick(found, key=lambda at: at[1].record.value) for pick in (min, max)]
     low, high = (f"{_value(entry)} at {step}" for step, entry in ends)
     return low, high

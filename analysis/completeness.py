@@ -23,13 +23,14 @@ from rich.table import Table
 from analysis.columns import NINE_COLUMNS, SAFETY_COLUMNS, Column
 from analysis.library import BASE_STEP, Library, read_library
 from analysis.names import benchmark_name, benchmark_place
+from analysis.paper_recipes import paper_recipes
+from analysis.published import measured_run
 from reprokit.errors import UserError
-from reprokit.recipe import Recipe, evaluated_steps, load, recipe_names
+from reprokit.recipe import evaluated_steps
 from reprokit.records.paper import FIGURES, TABLES, Exhibit, base_of
 from reprokit.words import PARTIAL, run, split
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAPER = "paper/"  # of the names of the recipes of the paper's runs
 LOG_WIDTH = 160  # columns where the output is no terminal
 
 State = Literal["result", "missing", "gap"]
@@ -88,7 +89,10 @@ class RunMatrix:
 
 @dataclass(frozen=True)
 class ExhibitState:
-    """How much of a figure or table of the paper has been measured: by run, base models among them."""
+    """How much of a figure or table of the paper has been measured: by run, base models among them.
+
+    A run whose published checkpoints alone were evaluated has the name of that evaluation.
+    """
 
     kind: Literal["figure", "table"]
     number: str
@@ -168,7 +172,8 @@ def _exhibit_state(library: Library, kind: Literal["figure", "table"], number: s
         if shown.base and base is not None and base not in extents:
             extents[base] = _extent(library, name, [BASE_STEP], columns)
         if shown.steps != "base":
-            extents[name] = _extent(library, name, _steps(name, shown), columns)
+            measured = measured_run(library, name)
+            extents[measured] = _extent(library, measured, _steps(name, shown), columns)
     return ExhibitState(kind, number, extents)
 
 
@@ -180,13 +185,7 @@ def _steps(name: str, shown: Exhibit) -> Sequence[int]:
 
 @cache
 def _paper_steps(name: str) -> tuple[int, ...]:
-    return tuple(evaluated_steps(_paper_recipes()[name]))
-
-
-@cache
-def _paper_recipes() -> dict[str, Recipe]:
-    recipes = (load(name).recipe for name in recipe_names() if name.startswith(PAPER))
-    return {recipe.name: recipe for recipe in recipes}
+    return tuple(evaluated_steps(paper_recipes()[name].recipe))
 
 
 def _extent(library: Library, name: str, steps: Iterable[int], columns: Iterable[Column]) -> Extent:

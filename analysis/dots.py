@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis import style
 from analysis.blocks import Block
 from analysis.drawing import in_thousands, value_label, widened
-from analysis.marks import BASE_LINE, Signs, Text, add_axes, draw_intervals, draw_markers, new_figure
+from analysis.marks import Signs, Text, add_axes, base_line, draw_intervals, draw_markers, new_figure
 from analysis.panels import Series
 
 _Lines = list[tuple[str, list[Series], bool]]  # label, values, whether it is a heading
@@ -24,7 +24,9 @@ def draw_dots(text: Text, blocks: Sequence[Block]) -> Figure:
     line_height = style.DOT_ROW_HEIGHT * (1 + style.DODGE * (len(_lanes(blocks)) - 1))
     body = sum(len(found) * line_height + style.STRIP_GAP + style.AXIS_GAP for found in lines)
     series = [series for block in blocks for series in block.series]
-    figure, top = new_figure(text, body, Signs(series, has_curves=False, has_base_line=_has_zero(blocks)))
+    is_change = any(block.kind == "change" for block in blocks)
+    zero = {"base (step 0)": base_line("measured")} if is_change else {}
+    figure, top = new_figure(text, body, Signs(series, has_curves=False, base_lines=zero))
     longest = max(len(label) * (style.BOLD_WIDTH if bold else 1) for found in lines for label, _, bold in found)
     left = 2 * style.EDGE + longest * style.SMALL_SIZE * style.CHARACTER_WIDTH / 72
     for block, found in zip(blocks, lines, strict=True):
@@ -58,10 +60,6 @@ def _lanes(blocks: Sequence[Block]) -> list[tuple[str, str]]:
     return sorted(together, key=lambda lane: (places.get(lane[1], 0), lane))
 
 
-def _has_zero(blocks: Sequence[Block]) -> bool:
-    return any(block.kind == "change" for block in blocks)
-
-
 def _draw_block(axes: Axes, block: Block, lines: _Lines, lanes: list[tuple[str, str]]) -> None:
     for number, (_, series, is_heading) in enumerate(lines):
         for one in series:
@@ -78,7 +76,7 @@ def _draw_block(axes: Axes, block: Block, lines: _Lines, lanes: list[tuple[str, 
             tick.tick1line.set_visible(False)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     if block.kind == "change":
-        axes.axvline(0.0, color=style.QUIET, **BASE_LINE)
+        axes.axvline(0.0, color=style.QUIET, **base_line("measured"))
     _set_limits(axes, block)
     axes.set_xlabel(value_label(block), labelpad=2)
 

@@ -15,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from analysis import style
 from analysis.blocks import Block
-from analysis.marks import BASE_LINE, Signs, Text, add_axes, color_of, draw_intervals, draw_markers, new_figure
+from analysis.marks import Signs, Text, add_axes, base_line, color_of, draw_intervals, draw_markers, new_figure
 from analysis.panels import ALL_BENCHMARKS, Panel, Series
 
 
@@ -41,8 +41,8 @@ def grid_rows(panels: Sequence[Panel], strips: Sequence[Panel]) -> list[Row]:
     rows = []
     for start in range(0, len(panels), columns):
         row = panels[start : start + columns]
-        caption_lines = max(len(_caption(panel, _panel_width(columns))) for panel in row)
-        rows.append(Row(row, style.PANEL_HEIGHT, style.TITLE_GAP + (caption_lines - 1) * style.CAPTION_LINE))
+        more = max(_words_height(panel, _panel_width(columns)) for panel in row)
+        rows.append(Row(row, style.PANEL_HEIGHT, style.TITLE_GAP + more))
         below = [of_benchmark.get(panel.benchmark) for panel in row]
         if any(below):
             rows.append(Row(below, style.STRIP_HEIGHT, style.STRIP_GAP, is_strip=True))
@@ -63,6 +63,18 @@ def _caption(panel: Panel, width: float) -> list[str]:
     return textwrap.wrap(panel.caption(), characters) or [""]
 
 
+def _title(panel: Panel, width: float) -> list[str]:
+    """The lines of the title at this width in inches, at least one."""
+    characters = int((width + style.RIGHT) * 72 / (style.TEXT_SIZE * style.CHARACTER_WIDTH * style.BOLD_WIDTH))
+    return textwrap.wrap(panel.title, characters) or [""]
+
+
+def _words_height(panel: Panel, width: float) -> float:
+    """Height in inches of the lines of title and caption beyond the first of each."""
+    captions, titles = _caption(panel, width), _title(panel, width)
+    return (len(captions) - 1) * style.CAPTION_LINE + (len(titles) - 1) * style.PANEL_TITLE_LINE
+
+
 def draw_grid(text: Text, rows: list[Row]) -> Figure:
     """Value against step, one axes per panel."""
     panels = [panel for row in rows for panel in row.panels if panel]
@@ -70,7 +82,7 @@ def draw_grid(text: Text, rows: list[Row]) -> Figure:
     columns = max(len(row.panels) for row in rows)
     body = sum(row.height + row.gap for row in rows) + style.AXIS_GAP
     drawn = [series for panel in panels for series in panel.series]
-    figure, top = new_figure(text, body, Signs(drawn, True, any(map(_has_base_line, panels))))
+    figure, top = new_figure(text, body, Signs(drawn, True, _bases(panels)))
     width = _panel_width(columns)
     for number, row in enumerate(rows):
         top -= row.gap
@@ -81,7 +93,7 @@ def draw_grid(text: Text, rows: list[Row]) -> Figure:
             left = row.panels[column - 1] if column else None
             is_lowest = not any(column < len(other.panels) and other.panels[column] for other in rows[number + 1 :])
             if not row.is_strip:
-                _set_title(axes, panel, _caption(panel, width))
+                _set_title(axes, _title(panel, width), _caption(panel, width))
             _draw_panel(axes, panel, is_strip=row.is_strip, with_label=left is None or left.unit != panel.unit)
             _set_step_axis(axes, steps, width, is_lowest)
         top -= row.height
@@ -105,26 +117,27 @@ def value_label(panel: Panel | Block, separator: str = " ") -> str:
     return f"{panel.kind}{separator}({style.UNIT_LABELS.get(panel.unit, panel.unit)})"
 
 
-def _set_title(axes: Axes, panel: Panel, caption: list[str]) -> None:
+def _set_title(axes: Axes, title: list[str], caption: list[str]) -> None:
     place: dict[str, Any] = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
     above = 12.5 + (len(caption) - 1) * style.CAPTION_LINE * 72
-    axes.annotate(panel.title, xytext=(0, above), fontweight="bold", **place)
+    axes.annotate("\n".join(title), xytext=(0, above), fontweight="bold", **place)
     axes.annotate("\n".join(caption), xytext=(0, 4), fontsize=style.SMALL_SIZE, color=style.QUIET, **place)
 
 
-def _has_base_line(panel: Panel) -> bool:
-    return any(series.base_values() for series in panel.series)
+def _bases(panels: Sequence[Panel]) -> dict[str, dict[str, Any]]:
+    """The lines of bases that occur, by what the legend calls them."""
+    origins = {series.origin for panel in panels for series in panel.with_base_line()}
+    return {f"{origin} base (step 0)": base_line(origin) for origin in sorted(origins)}
 
 
 def _draw_bases(axes: Axes, panel: Panel) -> None:
-    """A line at the value of each untrained base, the measured one if there is one; grey if several runs share it."""
-    shown = {series.place: series for series in reversed(panel.series) if series.base_values()}
+    """A line at the value of each untrained base that checkpoints are held against; grey if several runs share it."""
     colors = defaultdict(set)
-    for series in shown.values():
+    for series in panel.with_base_line():
         for value in series.base_values():
-            colors[value].add(color_of(series))
-    for value, found in colors.items():
-        axes.axhline(value, color=next(iter(found)) if len(found) == 1 else style.QUIET, **BASE_LINE)
+            colors[value, series.origin].add(color_of(series))
+    for (value, origin), found in colors.items():
+        axes.axhline(value, color=next(iter(found)) if len(found) == 1 else style.QUIET, **base_line(origin))
 
 
 def _draw_series(axes: Axes, series: Series, aside: float) -> None:

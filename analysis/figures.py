@@ -1,7 +1,8 @@
 """python -m analysis.figures [results=DIR] [out=DIR] [figure=3,6]
 
-Draws the figures of the paper from `results/*.json`: all of 2 to 15, or those that are named. Without figure=, every
-measured run that they do not show gets figures of its own: `figures/<run>/score`, `response_length` and `behaviour`.
+Draws the figures of the paper from `results/*.json`: all of 2 to 15, or those that are named. Of a run whose published
+checkpoints alone were evaluated they show those, and say so. Without figure=, every measured run that they do not show
+gets figures of its own: `figures/<run>/score`, `response_length` and `behaviour`.
 
 Each figure is a PDF and a PNG, and a JSON file that names its records. `figures/index.json` lists them all: of each the
 files, heading, caption, what it was made from and what is missing, or why there is no picture. The same records give
@@ -26,6 +27,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from analysis.captions import caption, footer, reason
+from analysis.completeness import Lack
 from analysis.dots import draw_dots
 from analysis.drawing import draw_grid, grid_rows
 from analysis.library import Library, read_library
@@ -39,7 +41,6 @@ from reprokit.errors import UserError
 from reprokit.records.details import details_path
 from reprokit.records.files import DamagedFileError, read_json, sha256_of_file, write_bytes, write_json
 from reprokit.records.paper import FIGURES, exhibit
-from reprokit.records.record import MissingCell
 from reprokit.words import PARTIAL, split
 from reprokit.words import run as run_command
 
@@ -79,7 +80,7 @@ def draw(results: Path, out: Path, ids: Sequence[str] = ()) -> Drawn:
     library = read_library(results)
     plans = [paper_plan(library, number) for number in ids or FIGURES]
     for run in () if ids else own_runs(library):
-        if Path(run).name != run or run in {".", ".."}:
+        if Path(run).name != run or run in {".", ".."} or not run.isprintable():
             file = library.entries(run)[0].file
             raise UserError(f"run name {run!r} in {file} cannot name a folder: rename the run")
         plans += own_plans(library, run)
@@ -164,9 +165,13 @@ def _entry(plan: Plan, files: list[str], sidecar: str, records: list[dict[str, A
         "values_drawn": len(plan.points),
         "made_from": sources,
         "records": {"count": len(records), "sha256": hashlib.sha256(digests.encode()).hexdigest()},
-        "missing": {run: msgspec.to_builtins(cells) for run, cells in plan.missing.items()},
+        "missing": {run: list(map(_place, cells)) for run, cells in plan.missing.items()},
         "without_values": plan.unknown,
     }
+
+
+def _place(lack: Lack) -> dict[str, Any]:
+    return {"step": lack.step, "benchmark": lack.benchmark}
 
 
 def _files_read(library: Library, results: Path) -> dict[str, str]:
@@ -231,7 +236,7 @@ def command(words: Sequence[str]) -> int:
 
 def _name_missing(plans: Sequence[Plan]) -> bool:
     """Print which cells of what was drawn have no result; returns whether there are any."""
-    missing: dict[str, list[MissingCell]] = {}
+    missing: dict[str, list[Lack]] = {}
     for plan in plans:
         for run, cells in plan.missing.items() if plan.points else ():
             found = missing.setdefault(run, [])

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 from matplotlib.transforms import Transform
 
 from analysis import style
 from analysis.panels import Series
+from reprokit.records.record import Origin
 
 # Without these dates and versions the same records give the same bytes.
 _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
 }
-BASE_LINE: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": style.THIN, "zorder": 1.5}
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Signs:
-    """What the legend explains: everything that is drawn, whether steps are joined, which lines the base has."""
+    """What the legend explains: everything that is drawn, whether steps are joined, and lines of bases by name."""
 
     series: Sequence[Series]
     has_curves: bool
-    has_base_line: bool
+    base_lines: Mapping[str, Mapping[str, Any]]
 
 
 def render(figure: Figure, extension: str) -> bytes:
@@ -55,7 +57,7 @@ def new_figure(text: Text, body: float, signs: Signs) -> tuple[Figure, float]:
     footer = [part for line in text.footer for part in textwrap.wrap(line, style.FOOTER_CHARACTERS)]
     title = textwrap.wrap(text.title, style.TITLE_CHARACTERS, break_on_hyphens=False)
     subtitle = textwrap.wrap(text.subtitle, style.SUBTITLE_CHARACTERS)
-    legends = [handles for handles in (_run_handles(signs), _sign_handles(signs)) if handles]
+    legends = [line for handles in (_run_handles(signs), _sign_handles(signs)) for line in _legend_lines(handles)]
     words_height = style.HEADER + style.HEADER_LINE * (len(title) + len(subtitle) - 2)
     header = words_height + style.LEGEND_LINE * len(legends)
     height = header + body + style.FOOTER_LINE * (len(footer) + 1)
@@ -76,6 +78,11 @@ def add_axes(figure: Figure, left: float, top: float, width: float, height: floa
     """Axes by their place in inches, `top` counted from the bottom of the figure."""
     total = figure.get_figheight()
     return figure.add_axes((left / style.WIDTH, (top - height) / total, width / style.WIDTH, height / total))
+
+
+def base_line(origin: Origin) -> dict[str, Any]:
+    """How the line of a base is drawn."""
+    return {"linestyle": style.FILLS[origin].base_line, "linewidth": style.THIN, "zorder": 1.5}
 
 
 def color_of(series: Series) -> str:
@@ -131,8 +138,7 @@ def _sign_handles(signs: Signs) -> list[Artist]:
     """What filling, lines, bars and crosses mean; only those that occur."""
     upright: dict[str, Any] = {"color": style.QUIET, "marker": "|", "linestyle": "none", "markersize": style.BAR}
     handles = _origin_handles(signs)
-    if signs.has_base_line:
-        handles.append(_handle("base (step 0)", color=style.QUIET, **BASE_LINE))
+    handles += [_handle(name, color=style.QUIET, **line) for name, line in signs.base_lines.items()]
     if any(point.low is not None for series in signs.series for point in series.points):
         bar = upright if signs.has_curves else upright | {"marker": "_"}
         handles.append(_handle("95 % interval", **bar))
@@ -163,8 +169,24 @@ def _handle(label: str, **look: Any) -> Line2D:
     return Line2D([], [], label=label, **settings)
 
 
+def _legend_lines(handles: Sequence[Artist]) -> list[list[Artist]]:
+    """As many handles beside each other as the width of a figure has room for."""
+    lines: list[list[Artist]] = []
+    left = 0.0
+    for handle in handles:
+        text, _, _ = text_to_path.get_text_width_height_descent(
+            str(handle.get_label()), FontProperties(size=style.LEGEND_SIZE), ismath=False
+        )
+        width = (text + sum(style.LEGEND_SPACING.values()) * style.LEGEND_SIZE) / 72
+        if left < width:
+            lines.append([])
+            left = style.WIDTH - 2 * style.EDGE + style.LEGEND_SPACING["columnspacing"] * style.LEGEND_SIZE / 72
+        lines[-1].append(handle)
+        left -= width
+    return lines
+
+
 def _add_legend(figure: Figure, handles: list[Artist], top: float) -> None:
     line: dict[str, Any] = {"ncols": len(handles), "frameon": False, "borderpad": 0, "borderaxespad": 0}
-    spacing: dict[str, Any] = {"columnspacing": 1.4, "handletextpad": 0.5, "handlelength": 1.8}
     anchor = (style.EDGE / style.WIDTH, top)
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, **line, **spacing)
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, **line, **style.LEGEND_SPACING)

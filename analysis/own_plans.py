@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from analysis.behaviour import Share, behaviour
 from analysis.columns import Column, column_of
+from analysis.completeness import run_matrix
 from analysis.library import BASE_STEP, Library
 from analysis.panels import LENGTH, SCORE, TRUNCATED, Panel, Point, Series, Shown, build_panels
-from analysis.plans import Plan, fold_single_step
+from analysis.plans import Plan, fold_single_step, mixed_curves
+from analysis.published import measured_run
 from reprokit.records.paper import FIGURES, base_of
 
 _STRIPS = {"response_length": ", cut at the token limit below", "behaviour": ", thinking never closed below"}
@@ -14,8 +16,8 @@ _STRIPS = {"response_length": ", cut at the token limit below", "behaviour": ", 
 
 def own_runs(library: Library) -> list[str]:
     """Measured runs that no figure of the paper shows, neither as a run nor as the base of one."""
-    shown = {run for exhibit in FIGURES.values() for run in exhibit.runs}
-    shown |= {base_of(run) or run for run in shown}
+    of_paper = {run for exhibit in FIGURES.values() for run in exhibit.runs}
+    shown = of_paper | {base_of(run) or run for run in of_paper} | {measured_run(library, run) for run in of_paper}
     return [run for run in library.runs("measured") if run not in shown]
 
 
@@ -27,9 +29,10 @@ def own_plans(library: Library, run: str) -> list[Plan]:
     lengths.panels = build_panels(library, shown, columns, LENGTH)
     lengths.strips = build_panels(library, shown, columns, TRUNCATED)
     plans = [scores, lengths, *_behaviour_plans(library, run, settings)]
-    missing = library.missing(run)
+    missing = run_matrix(library, run).lacking
     for plan in plans:
         plan.missing = {run: missing} if missing else {}
+        plan.mixed = mixed_curves(library, plan)
         fold_single_step(plan)
         steps = sorted({point.step for point in plan.points})
         when = f"at step {steps[0]}" if len(steps) == 1 else "against step"
@@ -63,10 +66,10 @@ def _behaviour_plans(library: Library, run: str, settings: str) -> list[Plan]:
     table = behaviour(library, run)
     plan = Plan("behaviour", run, "Responses with each behaviour", settings, [Shown(run)])
     plan.details = sorted({row.run for row in table.rows})
-    missing = {cell.step for cell in library.missing(run)}
+    steps = set(run_matrix(library, run).steps)
     for benchmark in table.benchmarks:
         rows = table.of(benchmark)
-        grid = sorted({row.step for row in rows} | missing)
+        grid = sorted({row.step for row in rows} | steps)
         sizes = [f"{responses} responses" for responses in dict.fromkeys(row.responses for row in rows)]
         series = [
             Series(

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from analysis.columns import Column
+from analysis.completeness import Lack
 from analysis.library import BASE_STEP, Library
 from analysis.names import benchmark_name, benchmark_place
 from analysis.runs import Entry
-from reprokit.records.record import MissingCell, Origin, Record
+from reprokit.records.record import Origin, Record
 
 MIN_CURVE_STEPS = 3  # with fewer, a line would claim a course between the ends that nobody measured
 ORIGINS: tuple[Origin, ...] = ("measured", "reported")
@@ -23,11 +24,19 @@ Number = tuple[float, float | None, float | None]  # value and interval
 
 @dataclass(frozen=True)
 class Shown:
-    """A run in a figure: its name, what the legend calls it, and its place among colours and markers."""
+    """A run in a figure: its name, what the legend calls it, and its place among colours and markers.
+
+    `measured` is the run that has its measurements, empty if it has them itself.
+    """
 
     run: str
     label: str = ""
     place: int = 0
+    measured: str = ""
+
+    def name(self, origin: Origin) -> str:
+        """The run that has its numbers of that origin."""
+        return self.measured or self.run if origin == "measured" else self.run
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ class Series:
         """Values of the untrained base."""
         return [point.value for point in self.points if point.step == BASE_STEP]
 
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there is a value above step 0."""
+        return any(point.step > BASE_STEP for point in self.points)
+
 
 @dataclass
 class Panel:
@@ -91,6 +105,17 @@ class Panel:
     def points(self) -> list[Point]:
         """The points of all series, ranges among them."""
         return [point for series in self.series for point in series.points + series.ranges]
+
+    def with_base_line(self) -> list[Series]:
+        """By run, the series whose base the checkpoints are held against.
+
+        Of measured checkpoints that is the measured base and no other; the reported one only where no checkpoint is
+        measured.
+        """
+        chosen: dict[int, Series] = {}
+        for series in sorted(self.series, key=lambda one: (not one.has_checkpoints, ORIGINS.index(one.origin))):
+            chosen.setdefault(series.place, series)
+        return [series for series in chosen.values() if series.base_values()]
 
     def caption(self) -> str:
         """For example `avg@10, 30 items × 10 samples`; where the origins differ, the size of each."""
@@ -132,13 +157,15 @@ def build_panels(library: Library, shown: Sequence[Shown], columns: Iterable[Col
     """A panel per column that has a value, or per benchmark where the number is one of its responses."""
     panels = []
     columns = list(columns)
-    grids = {(each.run, origin): step_grid(library, each.run, origin, columns) for each in shown for origin in ORIGINS}
+    grids = {
+        (each, origin): step_grid(library, each.name(origin), origin, columns) for each in shown for origin in ORIGINS
+    }
     for title, column in _titled(columns, choice).items():
         panel = Panel(title, column.benchmark, choice.kind, choice.unit)
         for each in shown:
             for origin in ORIGINS:
-                series = Series(origin, grids[each.run, origin], each.label, each.place)
-                _fill(series, library, each.run, column, choice)
+                series = Series(origin, grids[each, origin], each.label, each.place)
+                _fill(series, library, each.name(origin), column, choice)
                 if series.points:
                     panel.series.append(series)
         if panel.series:
@@ -176,18 +203,19 @@ def add_point(points: list[Point], point: Point) -> None:
 
 
 def entries_at(library: Library, run: str, step: int, column: Column, origin: Origin) -> list[Entry]:
-    """Scores there; those that its base lends to step 0 must be of as many items and samples as its own."""
+    """Scores there; those that its base lends to step 0 must be of metric, items, samples and harness of its own."""
     found = library.find(run, step, column, origin)
     if step > BASE_STEP or all(entry.record.run == run for entry in found):
         return found
-    own = {_measure(entry) for later in library.steps(run, origin, [column]) for entry in
-           library.find(run, later, column, origin)}  # fmt: skip
+    later = library.steps(run, origin, [column])
+    own = {_measure(entry) for step in later for entry in library.find(run, step, column, origin)}
     return [entry for entry in found if not own or _measure(entry) in own]
 
 
 def _measure(entry: Entry) -> tuple[object, ...]:
     record = entry.record
-    return record.metric, record.unit, record.items, record.samples_per_item
+    is_imported = record.origin == "measured" and record.source is not None
+    return record.metric, record.unit, record.items, record.samples_per_item, is_imported
 
 
 def _described(panel: Panel, choice: Choice) -> Panel:
@@ -266,11 +294,11 @@ def has_gaps(panels: Sequence[Panel]) -> bool:
     return any(not curve or any(map(math.isnan, curve)) for curve in curves)
 
 
-def cells_in_words(cells: Iterable[MissingCell]) -> list[str]:
+def cells_in_words(cells: Iterable[Lack]) -> list[str]:
     """Per benchmark the steps of cells without a result."""
     steps: dict[str, set[int]] = defaultdict(set)
     for cell in cells:
-        steps[benchmark_name(cell.benchmark)].add(cell.step)
+        steps[cell.benchmark].add(cell.step)
     return [f"{name} ({steps_in_words(steps[name])})" for name in sorted(steps, key=benchmark_place)]
 
 

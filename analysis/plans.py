@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 from analysis.blocks import Block, change_blocks, last_step, level_blocks, panel_blocks
+from analysis.completeness import Lack, run_matrix
 from analysis.exhibits import PICTURES, Picture, shared_words, short_names
 from analysis.library import BASE_STEP, Library
-from analysis.names import benchmark_name
 from analysis.panels import (
     LENGTH,
     SCORE,
@@ -18,10 +19,12 @@ from analysis.panels import (
     Series,
     Shown,
     build_panels,
+    entries_at,
     range_panels,
 )
+from analysis.published import measured_run
+from analysis.unlike import mixed
 from reprokit.records.paper import FIGURES, base_of
-from reprokit.records.record import MissingCell
 
 _SUBTITLES = {
     "scores": "Score against step",
@@ -38,8 +41,9 @@ class Plan:
     """One figure before it is drawn: panels with strips of secondary weight below them, or blocks of single steps.
 
     `figure` is the number in the paper, or the name of a figure of the one run `run`; `runs` are all that it should
-    show; `unknown` names columns without any value; `missing` has the cells without a result, by run. `details` names
-    runs whose details were used.
+    show; `unknown` names columns without any value; `missing` has the cells without a result, by run. `unlike_bases`
+    names measured bases that were evaluated in another way than their checkpoints, and are not drawn. `mixed` says
+    of which values not all steps were evaluated alike, and in what. `details` names runs whose details were used.
     """
 
     figure: str
@@ -51,7 +55,9 @@ class Plan:
     strips: list[Panel] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    missing: dict[str, list[MissingCell]] = field(default_factory=dict)
+    missing: dict[str, list[Lack]] = field(default_factory=dict)
+    unlike_bases: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
     note: str = ""
     details: list[str] = field(default_factory=list)
 
@@ -84,19 +90,21 @@ def paper_plan(library: Library, number: str) -> Plan:
     """Figure `number` of the paper from all that is known, which may be nothing."""
     picture, exhibit = PICTURES[number], FIGURES[number]
     names = short_names(exhibit.runs)
-    shown = [Shown(run, names[run], place) for place, run in enumerate(exhibit.runs)]
+    shown = [Shown(run, names[run], place, measured_run(library, run)) for place, run in enumerate(exhibit.runs)]
     plan = Plan(number, "", picture.heading, "", shown, note=", ".join(filter(None, [exhibit.note, picture.part])))
     if picture.form == "changes":
-        alone = [Shown(run) for run in exhibit.runs]
+        alone = [replace(each, label="") for each in shown]
         plan.blocks = change_blocks(library, alone, picture.columns)
         runs = {entry.record.run for point in plan.points for entry in point.entries}
         plan.details = sorted(runs & library.details.keys())
     elif picture.form == "levels":
-        plan.blocks = level_blocks(library, exhibit.runs, picture.columns)
+        plan.blocks = level_blocks(library, shown, picture.columns)
     else:
         _add_panels(plan, library, picture)
     plan.unknown = _unknown(plan, picture)
-    plan.missing = _missing(library, exhibit.runs, picture)
+    plan.missing = _missing(library, shown, picture)
+    plan.unlike_bases = _unlike_bases(library, shown, picture)
+    plan.mixed = mixed_curves(library, plan)
     plan.subtitle = f"{_subtitle(plan, picture)}. {shared_words(exhibit.runs)}"
     return plan
 
@@ -132,16 +140,39 @@ def _unknown(plan: Plan, picture: Picture) -> list[str]:
     return [name for name in names if name not in known]
 
 
-def _missing(library: Library, runs: Sequence[str], picture: Picture) -> dict[str, list[MissingCell]]:
-    """Cells of the figure that recipes ask for and that have no result."""
+def mixed_curves(library: Library, plan: Plan) -> list[str]:
+    """For example `Qwen3-14B MATH500 (settings.temperature)`."""
+    found: dict[str, list[str]] = {}
+    for title, series in plan.titled:
+        entries = [entry for point in series.points for entry in point.entries]
+        if series.origin == "measured" and (what := ", ".join(mixed(library, entries))):
+            found.setdefault(what, []).append(" ".join(filter(None, [series.label, title])))
+    return [f"{', '.join(names)} ({what})" for what, names in found.items()]
+
+
+def _unlike_bases(library: Library, shown: Sequence[Shown], picture: Picture) -> list[str]:
+    """Columns of measured bases that are left out, since those of the checkpoints were evaluated in another way."""
+    found: dict[str, list[str]] = {}
+    for each, column in product(shown, picture.columns):
+        run = each.name("measured")
+        bases = library.find(run, BASE_STEP, column, "measured")
+        if bases and not entries_at(library, run, BASE_STEP, column, "measured"):
+            titles = found.setdefault(bases[0].record.model, [])
+            titles += [column.title] if column.title not in titles else []
+    return [f"{model} {', '.join(titles)}" for model, titles in found.items()]
+
+
+def _missing(library: Library, shown: Sequence[Shown], picture: Picture) -> dict[str, list[Lack]]:
+    """Cells of the figure that should have a result and have none."""
     benchmarks = {column.benchmark for column in picture.columns}
     missing = {}
-    for run in dict.fromkeys([*runs, *(base_of(run) or run for run in runs)]):
+    runs = [each.name("measured") for each in shown]
+    for run in dict.fromkeys([*runs, *(base_of(each.run) or each.run for each in shown)]):
         steps = {BASE_STEP, last_step(library, run, "measured")}
         missing[run] = [
             cell
-            for cell in library.missing(run)
-            if benchmark_name(cell.benchmark) in benchmarks
+            for cell in run_matrix(library, run).lacking
+            if cell.benchmark in benchmarks
             if picture.form in ("scores", "lengths") or cell.step in steps
         ]
     return {run: cells for run, cells in missing.items() if cells}

@@ -24,6 +24,7 @@ class Fill:
 
     label: str
     line: str
+    base_line: tuple[int, tuple[float, ...]]
     face: str | None
 
 
@@ -37,13 +38,17 @@ _LOOKS = (
     Look("#56B4E9", "v"),
     Look("#777777", "P"),
 )
-FILLS = {"measured": Fill("measured", "solid", None), "reported": Fill("reported in the paper", "dashdot", "white")}
+FILLS = {
+    "measured": Fill("measured", "solid", (0, (4, 3)), None),
+    "reported": Fill("reported in the paper", "dashdot", (0, (1, 2)), "white"),
+}
 DOUBT_MARKER = "x"
 QUIET = "#555555"
 GRID = "#dddddd"
 
 UNIT_LABELS = {"percent": "%"}
-MIN_SPAN = {"percent": 10.0, "percentage points": 10.0, "reward": 1.0}  # a smaller range would magnify noise
+# A smaller range would magnify noise.
+MIN_SPAN = {"percent": 10.0, "percentage points": 10.0, "reward": 1.0, "score": 0.5, "tokens": 100.0}
 VALUE_MARGIN = 0.1  # of the range of values, above and below
 PERCENT_MARGIN = 0.05  # of the range, outside 0..100
 
@@ -54,13 +59,14 @@ LEFT, RIGHT = 0.62, 0.1
 COLUMN_GAP = 0.48
 PANEL_HEIGHT, STRIP_HEIGHT, RANGE_HEIGHT, DOT_ROW_HEIGHT = 1.15, 0.45, 0.95, 0.19
 TITLE_GAP, STRIP_GAP, AXIS_GAP = 0.36, 0.12, 0.47
-HEADER, HEADER_LINE, LEGEND_LINE, FOOTER_LINE, CAPTION_LINE = 0.46, 0.16, 0.2, 0.108, 0.12
+HEADER, HEADER_LINE, LEGEND_LINE, FOOTER_LINE, CAPTION_LINE, PANEL_TITLE_LINE = 0.46, 0.16, 0.2, 0.108, 0.12, 0.135
 EDGE = 0.08
 
 # Sizes in points.
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 10.0, 8.0, 6.5
+TITLE_SIZE, TEXT_SIZE, LEGEND_SIZE, SMALL_SIZE = 10.0, 8.0, 7.5, 6.5
 MARKER, BAR, DOUBT, LINE, THIN, CAP, RANGE, EDGE_WIDTH = 4.0, 8.0, 2.6, 1.3, 0.8, 1.8, 3.0, 1.0
 
+LEGEND_SPACING = {"columnspacing": 1.4, "handletextpad": 0.5, "handlelength": 1.8}  # in font sizes
 DODGE = 0.45  # of a row, between values of several runs or origins that stand in it
 TITLE_CHARACTERS, SUBTITLE_CHARACTERS, FOOTER_CHARACTERS = 76, 115, 140
 CHARACTER_WIDTH, DIGIT_WIDTH = 0.57, 0.64  # of the font size, on average
@@ -76,7 +82,7 @@ _SETTINGS: dict[Any, Any] = {
     "axes.labelsize": TEXT_SIZE - 0.5,
     "xtick.labelsize": SMALL_SIZE,
     "ytick.labelsize": SMALL_SIZE,
-    "legend.fontsize": TEXT_SIZE - 0.5,
+    "legend.fontsize": LEGEND_SIZE,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.columns import Column
 from analysis.library import Library
 from analysis.runs import Entry
+from reprokit.records.record import Record
 
 TRAINING = ("model", "dataset", "learning_rate", "epochs", "batch_size", "schedule", "checkpoints")
 EVALUATION = ("metric", "items", "samples_per_item", "protocol")
@@ -54,14 +55,28 @@ def evaluation_differences(library: Library, pairs: Mapping[Column, tuple[Entry,
     return sorted(found, key=lambda unlike: (not unlike.spoils, unlike.what))
 
 
+def mixed(library: Library, entries: Sequence[Entry]) -> list[str]:
+    """What the evaluations of several numbers do not share and what spoils their comparison."""
+    facts = (fact for other in entries[1:] for fact in _facts(library, entries[0], other))
+    return [what for what in dict.fromkeys(fact[0] for fact in facts) if _spoils(what)]
+
+
 def _facts(library: Library, first: Entry, second: Entry) -> Iterator[Fact]:
     both = {name: (getattr(first.record, name), getattr(second.record, name)) for name in EVALUATION}
     if first.record.origin == second.record.origin == "measured":
         made = (_made_by(library, first), _made_by(library, second))
         both |= {key: (made[0].get(key), made[1].get(key)) for key in sorted({*made[0], *made[1]})}
+    elif first.record.origin != second.record.origin:
+        del both["protocol"]  # that of the paper is what the official one follows
+        both["harness"] = (_other_harness(first.record), _other_harness(second.record))
     for name, (one, other) in both.items():
         if one != other:
             yield name.replace("_", " "), _shown(one), _shown(other)
+
+
+def _other_harness(record: Record) -> str | None:
+    """Which harness measured it, if that is not this kit's."""
+    return record.source if record.origin == "measured" else None
 
 
 def _made_by(library: Library, entry: Entry) -> dict[str, Any]:

@@ -225,3 +225,26 @@ def test_reported_numbers_are_those_of_the_paper() -> None:
     effects = {column.title: round(one.effect, 1) for column, one in found.differences.items()}
     # Section 5 of the paper: +23.3 on GPQA-D and +29.3 on MMLU-Pro.
     assert (effects["GPQA-D"], effects["MMLU-Pro"]) == (23.3, 29.3)
+
+
+def test_another_harness_against_the_paper_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known: dict[str, Any] = {"model": "Qwen3-4B-Base", "dataset": "Math-CoT-20k", "items": 500, "samples_per_item": 3}
+    known |= {"metric": "avg@3", "protocol": None}
+    write_run(folder, COT_4B, [make_record(COT_4B, 640, "math500", 84.0, source="lm-eval, a.json", **known)])
+    _, text = shown(capsys, folder, COT_4B, "paper")
+    assert "harness lm-eval, a.json / not recorded (MATH500)" in text
+    known["protocol"] = "official"
+    write_run(folder, COT_4B, [make_record(COT_4B, 640, "math500", 84.0, **known)])
+    _, text = shown(capsys, folder, COT_4B, "paper")
+    assert "harness" not in text and "protocol" not in text and "evaluated differently" not in text
+
+
+def test_a_base_that_another_harness_measured_is_no_end_of_the_curve(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [make_record("three", step, "countdown", 60.0 + step, model="small") for step in (10, 20)]
+    write_run(folder, "three", records)
+    other = make_record("zero", 0, "countdown", 1.0, model="small", source="lm-eval, a.json", protocol=None)
+    write_run(folder, "zero", [other])
+    _, text = shown(capsys, folder, "three", "one")
+    assert "70.0 at 10" in text and "80.0 at 20" in text and "1.0 at 0" not in text

@@ -134,7 +134,7 @@ def test_every_run_is_drawn_and_listed(results: Path, tmp_path: Path) -> None:
     assert mini_score["made_from"] == [source] and mini_score["values_drawn"] == 26
     sidecar = json.loads((out / "mini/score.json").read_text())
     assert len(sidecar["values"]) == len({value["sha256"] for value in sidecar["values"]}) == 26
-    assert mini_score["missing"] == {"mini": [{"step": GAP, "benchmark": "chain_sum"}]}
+    assert mini_score["missing"] == {"mini": [{"step": GAP, "benchmark": "Chain sum"}]}
     assert "Chain sum (step 40)" in mini_score["caption"]
 
 
@@ -278,6 +278,7 @@ def test_steps_of_the_paper_are_all_labelled_in_order(tmp_path: Path) -> None:
 
 
 def some_details(step: int, backtracking: int) -> CellDetails:
+    """Details of a Countdown cell of `mini_results`."""
     found = Behaviour(responses=backtracking, occurrences=2 * backtracking, per_thousand_tokens=1.0)
     return CellDetails(
         step=step,
@@ -285,9 +286,9 @@ def some_details(step: int, backtracking: int) -> CellDetails:
         metric="avg@4",
         unit="percent",
         digest="d",
-        items={str(item): 0.5 for item in range(100)},
-        finished=Lengths(responses=60, mean_tokens=100.0),
-        truncated=Lengths(responses=40, mean_tokens=300.0),
+        items={str(item): 0.86 * step / 640 for item in range(100)},
+        finished=Lengths(responses=60, mean_tokens=300 - step / 4),
+        truncated=Lengths(responses=40, mean_tokens=800 - step / 4),
         unfinished_thinking=25,
         behaviour={"backtracking": found},
         made_from="m",

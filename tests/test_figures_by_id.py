@@ -199,7 +199,7 @@ def test_a_lost_cell_is_a_gap_and_the_exit_code_says_partial(
     assert figures.main([*words, "figure=3"]) == 3
     assert f"partial: no result yet of {COT}: GPQA-D (step 40)" in capsys.readouterr().out
     (entry,) = index_of(tmp_path / "out")["figures"]
-    assert entry["missing"] == {COT: [{"step": 40, "benchmark": "gpqa_diamond"}]}
+    assert entry["missing"] == {COT: [{"step": 40, "benchmark": "GPQA-D"}]}
     assert "GPQA-D (step 40)" in entry["caption"]
     (panel,) = [panel for panel in plan_of("3", results).panels if panel.title == "GPQA-D"]
     curve = panel.series[0].curve()

@@ -14,10 +14,10 @@ import pytest
 from analysis import tables
 from analysis.columns import Column, column_of, is_change
 from analysis.library import Library, read_library
+from analysis.paper_recipes import paper_recipes
 from analysis.statistics import difference
 from analysis.tables import Cell, Piece, Table, lookup
 from analysis.tables.__main__ import main
-from analysis.tables.layout import paper_recipes
 from reprokit.errors import UserError
 from reprokit.launch import main as launch
 from reprokit.records.paper import TABLES
@@ -271,7 +271,7 @@ def test_another_number_of_problems_is_said(tmp_path: Path) -> None:
     library = library_of(tmp_path, Results(run=COT_4B, records=[measured_4b(items=50, samples_per_item=1)]))
     table = tables.build(library, "9")
     note = notes_of(table, cell_at(table, "640", "MATH500"))
-    assert note == "not evaluated as in the paper: 50 problems instead of 500, 1 samples per problem instead of 3"
+    assert note == "not evaluated as in the paper: problems 50 instead of 500, samples per problem 1 instead of 3"
 
 
 def test_a_metric_that_the_paper_does_not_name_is_said(tmp_path: Path) -> None:
@@ -295,9 +295,14 @@ def test_what_was_measured_beyond_the_papers_columns_is_shown(tmp_path: Path) ->
 
 def test_published_checkpoints_stand_in_the_papers_table_and_are_named(tmp_path: Path) -> None:
     run = f"{COT_4B}_published"
-    library = library_of(tmp_path, Results(run=run, records=[measured_4b(run=run, checkpoints="published")]))
+    safety: dict[str, Any] = {"benchmark": "hex_phi", "metric": "attack success rate"}
+    records = [measured_4b(run=run, checkpoints="published", **others) for others in (dict[str, Any](), safety)]
+    missing = [MissingCell(step=700, benchmark="math500")]
+    library = library_of(tmp_path, Results(run=run, records=records, missing=missing))
     table = tables.build(library, "9")
     assert cell_at(table, "640", "MATH500").pieces[0].text == "84.0 ± 3.0"
+    assert cell_at(table, "640", "HEx-PHI ASR").pieces[0].text == "84.0 ± 3.0"
+    assert table.rows[9].heads == ("700",) and f"{run}, step 700, MATH500" in table.missing
     assert any(f"authors published: {run}" in note.text for note in table.notes)
     assert run not in tables.other_runs(library)
     both = library_of(tmp_path, Results(run=COT_4B, records=[measured_4b(value=70.0)]))
@@ -377,3 +382,10 @@ def test_the_number_in_version_2_is_said_where_it_is_known() -> None:
     assert "Table 22 in version 2" in tables.build(library, "9").caption
     assert "Table 18 in version 2" in tables.build(library, "5").caption
     assert "version 2" not in tables.build(library, "10").caption
+
+
+def test_numbers_of_the_paper_that_are_not_known_are_not_denied(tmp_path: Path) -> None:
+    table = tables.build(library_of(tmp_path, Results(run=COT_4B, records=[measured_4b()]), reported=False), "9")
+    notes = [note.text for note in table.notes]
+    assert "Measured values with their 95 % interval; of these no number of the paper is known." in notes
+    assert not any("paper's value" in text for text in notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analysis.library import Library
+from analysis.published import measured_run
 from analysis.tables.as_csv import csv
 from analysis.tables.as_latex import latex
 from analysis.tables.as_markdown import markdown
@@ -12,7 +13,6 @@ from analysis.tables.fill import fill
 from analysis.tables.hyperparameters import NUMBER as HYPERPARAMETERS
 from analysis.tables.hyperparameters import hyperparameters
 from analysis.tables.layout import paper_layout, per_step_runs, run_layout
-from analysis.tables.lookup import measured_run
 from analysis.tables.model import UNKNOWN, Cell, Note, Piece, Row, Source, Table, Values
 from reprokit.errors import UserError
 from reprokit.records.paper import TABLES, base_of

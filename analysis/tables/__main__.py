@@ -100,7 +100,7 @@ def tabulate(words: Sequence[str]) -> int:
     tables = write_all(read_library(Path(given["results"])), out)
     chosen = _chosen(tables, given["table"]) if given["table"] else []
     print("\n".join(map(markdown, chosen)) or f"{len(tables)} tables in {out}, listed in {out / INDEX}.json")
-    missing = sorted({text for table in chosen or tables for text in table.missing})
+    missing = dict.fromkeys(text for table in chosen or tables for text in table.missing)
     for text in missing:
         print(f"no result: {text}", file=sys.stderr)
     return PARTIAL if missing else 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from analysis.columns import Column
 from analysis.completeness import Lack, run_matrix
 from analysis.library import Library
+from analysis.published import measured_run
 from analysis.runs import Entry
 from analysis.statistics import difference
 from analysis.tables import lookup, numbers, remarks
@@ -122,7 +123,7 @@ class Filler:
 
     def _missing(self) -> list[Lack]:
         """Cells without a result of the measured runs of this table; of a run of its own all of them."""
-        runs = sorted({lookup.measured_run(self.library, line.run) for line in self.layout.lines})
+        runs = sorted({measured_run(self.library, line.run) for line in self.layout.lines})
         lacking = [lack for run in runs for lack in run_matrix(self.library, run).lacking]
         if self.layout.number is None:
             return lacking

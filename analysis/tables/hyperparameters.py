@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from analysis.tables.layout import paper_recipes
+from analysis.paper_recipes import paper_recipes
 from analysis.tables.model import Cell, Note, Piece, Row, Source, Table
 from reprokit.recipe import Recipe, row_count, total_steps
 from reprokit.recipe.load import RECIPES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from analysis.columns import (
     ALPACA,
@@ -19,8 +18,9 @@ from analysis.columns import (
     Column,
 )
 from analysis.library import BASE_STEP, Library
-from reprokit.recipe import LoadedRecipe, Recipe, load, row_count
-from reprokit.recipe.load import PUBLISHED, matching_names
+from analysis.paper_recipes import paper_recipes
+from analysis.published import measured_run
+from reprokit.recipe import Recipe, row_count
 from reprokit.records.paper import TABLES, TABLES_OF_VERSION_2, base_of
 from reprokit.records.record import Origin
 
@@ -51,17 +51,6 @@ class Layout:
     columns: tuple[Column, ...]
     lengths: bool = False
     note: str = ""
-
-
-@lru_cache
-def paper_recipes() -> dict[str, LoadedRecipe]:
-    """The recipes of the paper's runs in `recipes/paper/`, by run name, sorted.
-
-    Raises:
-        RecipeError: one of them cannot be used.
-    """
-    loaded = [load(name) for name in matching_names("paper/*")]
-    return {one.recipe.name: one for one in sorted(loaded, key=lambda one: one.recipe.name)}
 
 
 def per_step_runs() -> dict[str, str]:
@@ -104,9 +93,9 @@ def _is_headline(library: Library, run: str, column: Column) -> bool:
 
 def _steps(library: Library, run: str, base: bool, steps: tuple[int, ...]) -> tuple[Line, ...]:
     """The base and those steps, and any other that has a score or should have one."""
-    known = {*steps, *library.steps(run, "measured"), *library.steps(run, "reported")}
-    known |= set(library.steps(run + PUBLISHED, "measured"))
-    known |= {cell.step for cell in library.missing(run)} - {BASE_STEP}
+    measured = measured_run(library, run)
+    known = {*steps, *library.steps(measured, "measured"), *library.steps(run, "reported")}
+    known |= {cell.step for cell in library.missing(measured)} - {BASE_STEP}
     first = (Line(("base",), run, BASE_STEP),) if base else ()
     return (*first, *(Line((str(step),), run, step) for step in sorted(known)))
 
@@ -123,10 +112,7 @@ def _per_step(library: Library, number: str) -> Layout:
         caption=f"{_training_of(recipe)}. Run {run}.{_in_version_2(number)}",
         heads=("Step",),
         lines=_steps(library, run, shown.base, steps),
-        columns=(
-            *APPENDIX_COLUMNS,
-            *(column for column in shown_columns(library, run) if column not in APPENDIX_COLUMNS),
-        ),
+        columns=(*APPENDIX_COLUMNS, *_more_columns(library, run)),
         lengths=True,
         note=shown.note,
     )
@@ -138,9 +124,9 @@ def _in_version_2(number: str) -> str:
 
 
 def _more_columns(library: Library, run: str) -> list[Column]:
-    """What was measured of a run of the paper, its published checkpoints and its base beyond the paper's columns."""
-    names = (run, run + PUBLISHED, library.base(run) or run)
-    found = (column for name in names for column in shown_columns(library, name, ["measured"]))
+    """What is known of a run of the paper and its base, or of its published checkpoints, beyond the paper's columns."""
+    names = (run, measured_run(library, run), library.base(run) or run)
+    found = (column for name in names for column in shown_columns(library, name))
     return [column for column in dict.fromkeys(found) if column not in APPENDIX_COLUMNS]
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from analysis.columns import Column, column_of, is_change
 from analysis.library import Library
+from analysis.published import measured_run, paper_run
 from analysis.runs import Entry
 from analysis.tables import numbers
-from reprokit.recipe.load import PUBLISHED
 from reprokit.records.record import Record
 
 FIRST_SHIFTED, SHIFT = 5, 13  # version 2 has 13 more tables in front of Table 5 of version 1
@@ -24,17 +24,6 @@ class Found:
     entry: Entry
     notes: tuple[str, ...]
     others: tuple[Entry, ...] = ()
-
-
-def paper_run(run: str) -> str:
-    """The run of the paper whose numbers a run is held against: evaluations of published checkpoints have an ending."""
-    return run.removesuffix(PUBLISHED)
-
-
-def measured_run(library: Library, run: str) -> str:
-    """The run that has the measurements: itself or, where only those were evaluated, its published checkpoints."""
-    published = run + PUBLISHED
-    return published if not library.steps(run, "measured") and library.steps(published, "measured") else run
 
 
 def sources_of(number: str) -> tuple[str, str]:
@@ -107,7 +96,7 @@ def _unlike(record: Record, paper: Record) -> Iterator[str]:
         ("problems", record.items, paper.items),
         ("samples per problem", record.samples_per_item, paper.samples_per_item),
     )
-    unlike = [f"{here} {what} instead of {there}" for what, here, there in pairs if here and there and here != there]
+    unlike = [f"{what} {here} instead of {there}" for what, here, there in pairs if here and there and here != there]
     if unlike:
         yield f"not evaluated as in the paper: {', '.join(unlike)}"
     # With other numbers of samples the same metric has another name.

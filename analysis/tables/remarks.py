@@ -36,7 +36,7 @@ def on_values(values: Sequence[Values]) -> Iterator[str]:
     elif any(one.reported for one in values):
         yield LEGEND
     else:
-        yield "Measured values with their 95 % interval; nothing of this stands in the paper."
+        yield "Measured values with their 95 % interval; of these no number of the paper is known."
     if any(one.measured is None and one.reported is None for one in values):
         yield UNKNOWN_VALUE
     published = sorted({one.measured.record.run for one in values if one.measured and _is_published(one.measured)})

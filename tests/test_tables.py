@@ -353,6 +353,15 @@ def test_missing_results_are_named_and_make_the_exit_code_partial(
     assert shown.startswith("# Table 2") and "No result yet of own: step 20 on Countdown." in shown
 
 
+def test_many_missing_results_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [make_record("own", 0, "countdown", 5.0)]
+    missing = [MissingCell(step=step, benchmark="countdown") for step in range(10, 260, 10)]
+    library_of(tmp_path / "in", Results(run="own", records=records, missing=missing))
+    assert main([f"results={tmp_path / 'in'}", f"out={tmp_path / 'out'}"]) == 3
+    said = capsys.readouterr().err
+    assert said.count("no result: ") == 20 and "and 5 more: python -m analysis.completeness names all" in said
+
+
 def test_table_3_is_what_the_recipes_say(paper: Library) -> None:
     table = tables.build(paper, "3")
     lines = list(csv.DictReader(io.StringIO(tables.csv(table))))

@@ -24,6 +24,7 @@ from reprokit.words import PARTIAL, run, split
 PROJECT = Path(__file__).resolve().parents[2]
 FORMATS = {"md": markdown, "csv": csv, "tex": latex}
 INDEX = "index"
+MOST_NAMED = 20  # cells without a result that are printed one by one
 
 
 def write_all(library: Library, out: Path) -> list[Table]:
@@ -100,9 +101,11 @@ def tabulate(words: Sequence[str]) -> int:
     tables = write_all(read_library(Path(given["results"])), out)
     chosen = _chosen(tables, given["table"]) if given["table"] else []
     print("\n".join(map(markdown, chosen)) or f"{len(tables)} tables in {out}, listed in {out / INDEX}.json")
-    missing = dict.fromkeys(text for table in chosen or tables for text in table.missing)
-    for text in missing:
+    missing = list(dict.fromkeys(text for table in chosen or tables for text in table.missing))
+    for text in missing[:MOST_NAMED]:
         print(f"no result: {text}", file=sys.stderr)
+    if len(missing) > MOST_NAMED:
+        print(f"and {len(missing) - MOST_NAMED} more: python -m analysis.completeness names all", file=sys.stderr)
     return PARTIAL if missing else 0
 
 

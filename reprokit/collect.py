@@ -23,7 +23,7 @@ from reprokit.campaign.imports import import_file
 from reprokit.errors import UserError
 from reprokit.recipe import load_resolved
 from reprokit.records.record import MissingCell
-from reprokit.words import PARTIAL, run, split
+from reprokit.words import PARTIAL, interpreter, run, split
 
 
 def collect(workspace: Workspace, asked: str = "*") -> bool:
@@ -78,14 +78,16 @@ def _without_recipe(workspace: Workspace) -> list[Path]:
 def _print(collected: Collected, recipe: Path) -> None:
     results = collected.results
     cells = len({(record.step, record.benchmark) for record in results.records})
-    whole = "complete" if not collected.is_partial else f"PARTIAL, {len(results.missing)} cells missing"
+    lost = len(results.missing)
+    whole = f"PARTIAL, {lost} cell{'s' * (lost > 1)} missing" if lost else "complete"
+    whole += ", with damaged files" * bool(collected.damaged)
     print(f"{results.run}: {whole}; {len(results.records)} records of {cells} cells in results/{results.run}.json")
     for line in grouped(results.missing):
         print(f"  missing: {line}")
     for note in collected.notes:
         print(f"  {note}")
     if results.missing:
-        print(f"  to fill: python -m reprokit.launch recipe={recipe}")
+        print(f"  to fill: {interpreter()} -m reprokit.launch recipe={recipe}")
 
 
 def grouped(missing: Iterable[MissingCell]) -> list[str]:

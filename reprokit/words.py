@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from reprokit.errors import UserError
 
@@ -43,6 +44,12 @@ def stages(value: str, valid: Sequence[str]) -> tuple[str, ...]:
     if not given or set(given) - set(valid):
         raise UserError(f"stages={value}: valid are {', '.join(valid)}, separated by commas")
     return tuple(stage for stage in valid if stage in given)
+
+
+def interpreter() -> str:
+    """The Python that runs, as it is typed in the current folder: for commands that are printed."""
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
 def run(command: Callable[[], int | None]) -> int:

@@ -12,12 +12,13 @@ from reprokit import stages
 from reprokit.campaign.collect import collect, collect_into
 from reprokit.collect import grouped, main
 from reprokit.errors import UserError
+from reprokit.evaluation.score_stage import score_run
 from reprokit.recipe import load_resolved
 from reprokit.records.details import read_details
 from reprokit.records.files import read_json, sha256_of_file, write_json
 from reprokit.records.record import MissingCell, Results, read_results
 from reprokit.records.result import CellResult
-from reprokit.records.run_directory import RunDirectory
+from reprokit.records.run_directory import RunDirectory, step_of
 from reprokit.words import PARTIAL
 from tests.conftest import launch
 from tests.finished_run import finished_run
@@ -69,7 +70,7 @@ def test_a_deleted_result_is_a_gap_and_the_earlier_results_are_kept(
     capsys.readouterr()
     assert main([]) == PARTIAL
     said = capsys.readouterr().out
-    assert "mini: PARTIAL, 1 cells missing" in said and "missing: step 10 on countdown" in said
+    assert "mini: PARTIAL, 1 cell missing" in said and "missing: step 10 on countdown" in said
     assert "python -m reprokit.launch recipe=runs/mini/recipe.yaml" in said
     results = read_results(earlier)
     assert results.missing == [MissingCell(step=10, benchmark="countdown")]
@@ -266,3 +267,16 @@ def test_what_the_training_took_is_collected(workspace: Path) -> None:
     assert main([]) == 0
     training = read_results(workspace / "results" / "mini.json").provenance["training"]
     assert training == {"world_size": 2, "spent": {"steps": 6, "seconds": 9.0, "tokens": 600}}
+
+
+def test_samples_that_are_gone_are_told_and_the_number_stands(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_of(workspace)
+    result = min(folder.root.glob("evaluation/step_*/*/result.json"))
+    (result.parent / "samples.jsonl").unlink()
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert f"the samples are gone of step {step_of(result.parent.parent)} on {result.parent.name}" in said
+    score_run(folder, load_resolved(folder.recipe), folder.progress("score"), [result.parent.name])
+    assert "left as it is: step" in capsys.readouterr().out and result.exists()

@@ -450,3 +450,22 @@ def test_a_run_is_of_one_model_and_one_training(workspace: Path, capsys: pytest.
     assert "learning_rate=1e-05" in capsys.readouterr().err
     assert main([f"file={file}", "run=theirs", "model=Qwen3-14B-Base", "step=0"]) == 0  # the base has no settings
     assert main([f"file={file}", "run=theirs", "model=Qwen3-14B-Base", "step=320"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["run=Qwen3-4B_Math-CoT-20k_lr5e-5_ep8_bs256", "model=Qwen3-8B-Base", "step=640"],
+            "of the paper starts from Qwen3-4B-Base",
+        ),
+        (["run=Qwen3-4B-Base", "model=Qwen3-4B-Base", "step=640"], "is the base itself. Give step=0"),
+    ],
+)
+def test_names_that_contradict_what_they_stand_for_are_refused(
+    workspace: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = f"file={written(workspace, LM_EVAL)}"
+    assert main([file, *words]) == 2
+    assert said in capsys.readouterr().err and not list((workspace / "results").glob("*.json"))
+    assert main([file, words[0], "model=Qwen3-4B-Base", "step=0"]) == 0

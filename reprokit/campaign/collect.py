@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from reprokit.campaign.cells import all_cells, missing_cells
-from reprokit.campaign.damage import damaged_files
+from reprokit.campaign.damage import cells_without_samples, damaged_files
 from reprokit.errors import UserError
 from reprokit.recipe.derived import all_steps
 from reprokit.recipe.schema import Recipe, Source
@@ -60,12 +60,13 @@ class Collected:
     """What was collected of one run.
 
     `damaged` says of each damaged file what is wrong, `replaced` is where the earlier results lie now if they had cells
-    that these have not.
+    that these have not. `without_samples` are cells whose numbers stand and whose samples are gone.
     """
 
     results: Results
     damaged: list[str]
     replaced: Path | None
+    without_samples: list[Cell]
 
     @property
     def is_partial(self) -> bool:
@@ -78,6 +79,10 @@ class Collected:
         found = [f"damaged: {flaw}" for flaw in self.damaged]
         if self.replaced is not None:
             found.append(f"the earlier results have cells that are gone from the run folder: kept as {self.replaced}")
+        if self.without_samples:
+            shown = ", ".join(f"step {cell.step} on {cell.benchmark}" for cell in self.without_samples[:5])
+            shown += ", ..." * (len(self.without_samples) > 5)
+            found.append(f"the samples are gone of {shown}: the numbers stand, and cannot be scored anew")
         return found
 
 
@@ -97,7 +102,7 @@ def collect_into(folder: Path, run: RunDirectory, recipe: Recipe) -> Collected:
     replaced = _set_aside(folder, gathered)
     damaged += _write_details(folder, run, recipe, sorted(cells_of(gathered)))
     write_results(path, gathered)
-    return Collected(gathered, damaged, replaced)
+    return Collected(gathered, damaged, replaced, cells_without_samples(run))
 
 
 def cells_of(results: Results) -> set[Cell]:

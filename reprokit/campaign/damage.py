@@ -9,6 +9,7 @@ from pathlib import Path
 from reprokit.records.files import DamagedFileError, read_json, read_json_lines
 from reprokit.records.result import Cell, CellResult, Generation, Sample, SampleScore
 from reprokit.records.run_directory import RunDirectory, step_of
+from reprokit.words import interpreter
 
 _SHAPES: dict[str, type[CellResult] | type[Generation]] = {"result.json": CellResult, "generation.json": Generation}
 _LINES: dict[str, type[SampleScore] | type[Sample]] = {"scores.jsonl": SampleScore, "samples.jsonl": Sample}
@@ -22,6 +23,13 @@ def damaged_files(run: RunDirectory) -> list[str]:
     """
     folders = (path for path in sorted((run.root / "evaluation").glob("step_*/*")) if step_of(path.parent) >= 0)
     return [flaw for folder in folders for flaw in _flaws(folder, run.root.name)]
+
+
+def cells_without_samples(run: RunDirectory) -> list[Cell]:
+    """Cells with a result whose samples are gone: their numbers stand, and nothing of them can be made anew."""
+    folders = (path.parent for path in run.root.glob("evaluation/step_*/*/result.json"))
+    gone = (folder for folder in folders if step_of(folder.parent) >= 0 and not (folder / "samples.jsonl").exists())
+    return sorted(Cell(step_of(folder.parent), folder.name) for folder in gone)
 
 
 def _flaws(folder: Path, run: str) -> Iterator[str]:
@@ -40,5 +48,5 @@ def _flaws(folder: Path, run: str) -> Iterator[str]:
             if (path := folder / name).exists():
                 deque(read_json_lines(path, line), maxlen=0)
         except DamagedFileError as error:
-            again = f"Score it again: python -m reprokit.rescore run={run} benchmarks={folder.name}"
+            again = f"Score it again: {interpreter()} -m reprokit.rescore run={run} benchmarks={folder.name}"
             yield f"{error}. {again if line is SampleScore else 'The result stands, and cannot be scored anew.'}"

@@ -16,6 +16,7 @@ from reprokit.readers.files import read_file
 from reprokit.readers.interface import Evaluation, Number
 from reprokit.recipe.checks import FOLDER_NAME, NAME_RULE
 from reprokit.records.files import sha256_of_file
+from reprokit.records.paper import base_of
 from reprokit.records.record import Record, Results, read_results, write_results
 from reprokit.records.result import Cell
 from reprokit.words import truth
@@ -82,6 +83,14 @@ def _checkpoint(given: Mapping[str, str]) -> Checkpoint:
         raise UserError(f"{typed}: {error}; run= takes {NAME_RULE}, step= a whole number from 0") from error
     if checkpoint.step == 0 and (settings := sorted(set(words) - set(NEEDED))):
         raise UserError(f"step=0 is the untrained base, which has no {', '.join(settings)}: leave that out")
+    base = base_of(checkpoint.run)
+    if base not in (None, checkpoint.model):
+        raise UserError(f"model={checkpoint.model}: run {checkpoint.run} of the paper starts from {base}")
+    if checkpoint.run == checkpoint.model and checkpoint.step:
+        raise UserError(
+            f"step={checkpoint.step}: a run that is named after its model is the base itself. Give step=0, or another "
+            "run= for what was trained"
+        )
     return checkpoint
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from reprokit.recipe.schema import Source
 from reprokit.records import interrupted
 from reprokit.records.files import read_json, write_json
 from reprokit.records.run_directory import RunDirectory, SubmittedJobs
+from reprokit.words import interpreter
 
 
 @dataclass(frozen=True)
@@ -244,12 +244,10 @@ def _check_scheduler(campaign: Campaign) -> None:
 
 def _what_works_here(campaign: Campaign) -> str:
     cluster = campaign.cluster if campaign.profile.scheduler is Scheduler.slurm else "h200"
-    here = Path(sys.executable)
-    python = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     return (
         "What works here, the plan for a cluster and the whole way with a tiny model:\n"
-        f"  {python} -m reprokit.launch {campaign.command} cluster={cluster} dry_run=true\n"
-        f"  {python} -m reprokit.launch recipe=mini cluster=local"
+        f"  {interpreter()} -m reprokit.launch {campaign.command} cluster={cluster} dry_run=true\n"
+        f"  {interpreter()} -m reprokit.launch recipe=mini cluster=local"
     )
 
 

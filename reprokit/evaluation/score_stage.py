@@ -44,6 +44,8 @@ def _score_benchmark(run: RunDirectory, recipe: Recipe, name: str, progress: Pat
     needed = wanted(run, recipe, name)
     generated = [cell for cell in _cells(recipe, name) if is_generated(run, cell, needed.settings)]
     stale = [cell.step for cell in generated if again or not needed.has_result(run, cell)]
+    if again and (without := [str(cell.step) for cell in _cells(recipe, name) if cell not in generated]):
+        print(f"{name}: without samples of the recipe's settings, left as it is: step {', '.join(without)}", flush=True)
     if not stale:
         return
     if needed.judges is None:

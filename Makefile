@@ -53,7 +53,8 @@ lint: environment
 	$(BIN)/mypy
 
 test: lint $(VENV)/tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -q -m alone
 
 bench-training: $(VENV)/tests
 	$(BIN)/python -m tests.performance.bench_training

@@ -33,6 +33,25 @@ evaluation:
 """
 
 
+# Files whose tests take both cores or measure time: not beside others.
+ALONE = {
+    *("building", "building_derived", "checkpoints", "cluster", "devcluster", "doctor", "evaluate_command"),
+    *("generation", "generation_kills", "judge_endpoints", "pipeline_local", "pipeline_slurm"),
+    *("judges", "launch", "livecodebench", "math_benchmarks", "official_arithmetic", "parallel_engines"),
+    *("performance_scripts", "planner", "preparation", "published", "resume", "sandbox", "scoring", "sharing"),
+    *("ten_benchmarks", "training"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is not to run beside other tests, all that uses a Slurm or a whole run included."""
+    for item in items:
+        shared = {"slurm", "local_folder", "local_run"} & set(getattr(item, "fixturenames", ()))
+        if shared or item.path.stem.removeprefix("test_") in ALONE:
+            item.add_marker(pytest.mark.alone)
+
+
 def launch(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Type `python -m reprokit.launch` in `folder`."""
     command = [sys.executable, "-m", "reprokit.launch", *words]

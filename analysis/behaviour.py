@@ -2,7 +2,9 @@
 
 What the responses of a run look like, checkpoint by checkpoint: backtracking, verification, sub-goals, enumeration and
 repetition loops, response lengths by finished and truncated, thinking that never ends. Prints a table per benchmark and
-says what is not there. Exit code 3: some cells have no details.
+says what is not there. DIR is `results` in the current folder if none is given.
+
+Exit code 3: some cells have no details.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from rich.table import Table
 
 from analysis.library import BASE_STEP, Library, read_library
 from analysis.names import benchmark_name, benchmark_place
+from analysis.remedy import to_fill
 from analysis.runs import Entry
 from reprokit import words as command_line
 from reprokit.errors import UserError
@@ -169,17 +172,19 @@ def _tokens(mean: float | None) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    tables: list[BehaviourTable] = []
 
-    def command() -> None:
+    def command() -> int:
         given = dict(command_line.split(words, __doc__ or ""))
         if "run" not in given or set(given) - {"run", "results"}:
             raise UserError(f"give run=NAME, and results=DIR if it is not ./results\n\n{__doc__}")
-        tables.append(behaviour(read_library(Path(given.get("results", "results"))), given["run"]))
-        show(tables[0], Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, highlight=False))
+        library = read_library(Path(given.get("results", "results")))
+        table = behaviour(library, given["run"])
+        show(table, Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, highlight=False))
+        for line in to_fill(library, [given["run"]]):
+            print(line)
+        return command_line.PARTIAL if table.missing else 0
 
-    code = command_line.run(command)
-    return command_line.PARTIAL if code == 0 and tables[0].missing else code
+    return command_line.run(command)
 
 
 if __name__ == "__main__":

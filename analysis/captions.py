@@ -42,11 +42,15 @@ def caption(plan: Plan) -> str:
     return " ".join([*parts, *(f"Note: {note}." for note in notes_on(plan.titled))])
 
 
-def reason(plan: Plan) -> str:
-    """Why a figure of the paper has no picture, and the command that makes its data."""
+def reason(plan: Plan, python: str = "python") -> str:
+    """Why a figure of the paper has no picture, and the command that makes its data.
+
+    Args:
+        python: as it is typed; its path on this machine only for the console.
+    """
     return (
         "No value of this figure is known, neither measured nor reported. "
-        f"This makes its data: python -m reprokit.launch figure={plan.figure}"
+        f"This makes its data: {python} -m reprokit.launch figure={plan.figure}"
     )
 
 

@@ -4,6 +4,7 @@ Compares two runs column by column: difference B - A with its 95 % interval, p-v
 so many problems would have found; and how high and how low each came in the course of its training. A and B are runs
 (`mini`), those numbers of them that the paper reports (`Qwen3-4B_Math-CoT-20k_lr5e-5_ep8_bs256@reported`), or `paper`:
 what it reports of the other run. Steps: the last of each if none is given, `step=N` of both, `step=N,M` of A and B.
+DIR is `results` in the current folder if none is given.
 
 Exit code 3: done, but in some column one of the two, or both, have no number at that step.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from analysis.columns import Column
 from analysis.library import BASE_STEP, Library, read_library
+from analysis.names import plural
 from analysis.panels import entries_at
 from analysis.published import paper_run
 from analysis.runs import Entry
@@ -29,7 +31,6 @@ from reprokit.recipe.problems import closest, one_line
 from reprokit.records.record import Origin
 from reprokit.words import PARTIAL, run
 
-PROJECT = Path(__file__).resolve().parent.parent
 PAPER = "paper"
 ENDINGS: dict[str, Origin] = {"@measured": "measured", "@reported": "reported"}
 HEADS = ("", "A", "B", "B - A", "p", "detectable", "method")
@@ -264,7 +265,7 @@ def run_compare(words: Sequence[str]) -> int:
     Raises:
         UserError: unknown words, runs or steps, no results, or damaged ones.
     """
-    given = {"results": str(PROJECT / "results"), "step": ""}
+    given = {"results": "results", "step": ""}
     names = []
     for word in words:
         key, equals, value = word.partition("=")
@@ -273,7 +274,9 @@ def run_compare(words: Sequence[str]) -> int:
         elif value:
             given[key] = value
     if len(names) != 2:
-        raise UserError(f"{len(names)} names given ({', '.join(names) or 'none'}), two are needed.\n\n{__doc__}")
+        raise UserError(
+            f"{plural(len(names), 'name')} given ({', '.join(names) or 'none'}), two are needed.\n\n{__doc__}"
+        )
     library = read_library(Path(given["results"]))
     found = compare(library, *sides(library, names, _steps(given["step"])))
     print("\n".join(lines_of(library, found)))

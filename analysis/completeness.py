@@ -1,9 +1,9 @@
 """What of the measured runs and of the paper's figures and tables is there, and what is missing.
 
-    python -m analysis.completeness [results=DIR]
+    python -m analysis.completeness [results=DIR]      # default: results in the current folder
 
 Prints run x step x benchmark of every measured run, and for every figure and table of the paper how much of it has
-been measured. Exit code 3 if a measured run lacks cells.
+been measured. Exit code 3 if a measured run lacks cells; then it also says how to fill them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from rich.table import Table
 
 from analysis.columns import NINE_COLUMNS, SAFETY_COLUMNS, Column
 from analysis.library import BASE_STEP, Library, read_library
-from analysis.names import benchmark_name, benchmark_place
+from analysis.names import benchmark_name, benchmark_place, plural
 from analysis.paper_recipes import paper_recipes
 from analysis.published import measured_run
+from analysis.remedy import to_fill
 from reprokit.errors import UserError
 from reprokit.recipe import evaluated_steps
 from reprokit.records.paper import FIGURES, TABLES, Exhibit, base_of
-from reprokit.words import PARTIAL, run, split
+from reprokit.words import PARTIAL, interpreter, run, split
 
-PROJECT = Path(__file__).resolve().parent.parent
 LOG_WIDTH = 160  # columns where the output is no terminal
 
 State = Literal["result", "missing", "gap"]
@@ -48,6 +48,9 @@ class Lack:
     run: str
     step: int
     benchmark: str
+
+    def __str__(self) -> str:
+        return f"{self.run}, step {self.step}, {self.benchmark}"
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,9 @@ def print_matrix(found: Matrix, console: Console) -> None:
         console.print("nothing is measured yet")
     _print_exhibits(found, console)
     if found.is_partial:
-        runs = len({cell.run for cell in found.missing})
-        console.print(f"\nPARTIAL: {len(found.missing)} cells of {runs} measured runs have no result:")
+        runs = plural(len({cell.run for cell in found.missing}), "measured run")
+        have = "has" if len(found.missing) == 1 else "have"
+        console.print(f"\nPARTIAL: {plural(len(found.missing), 'cell')} of {runs} {have} no result:")
         for line in by_benchmark(found.missing):
             console.print(f"  {line}")
 
@@ -227,13 +231,16 @@ def _print_run(one: RunMatrix, console: Console) -> None:
         table.add_row(name, *(_MARKS[one.states[step, name]] for step in one.steps))
     console.print(table)
     if "gap" in one.states.values():
-        console.print("GAP: other benchmarks have a result at this step, and no recipe asks for this one now")
+        console.print(
+            "GAP: other benchmarks have a result at this step, and no recipe asks for this one now: "
+            "add it to the recipe of the run"
+        )
 
 
 def _print_exhibits(found: Matrix, console: Console) -> None:
-    console.print("\nThe paper's figures and tables, by how much of each run (base models too) is measured:")
+    console.print("\nThe paper's figures and tables: which of their runs (base models too) are measured")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for heading in ("", *_TOUCHED, "number with none"):
+    for heading in ("", "runs measured in full", "runs measured in part", "other runs, not measured"):
         table.add_column(heading)
     for shown in found.exhibits:
         if shown.extent != "none":
@@ -264,9 +271,13 @@ def show(words: Sequence[str]) -> bool:
     given = dict(split(words, __doc__ or ""))
     if unknown := set(given) - {"results"}:
         raise UserError(f"unknown: {', '.join(sorted(unknown))}\n\n{__doc__}")
-    found = matrix(read_library(Path(given.get("results", PROJECT / "results"))))
+    library = read_library(Path(given.get("results", "results")))
+    found = matrix(library)
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, highlight=False)
     print_matrix(found, console)
+    redraw = f"{interpreter()} -m analysis.report draws and writes all anew"
+    for line in to_fill(library, (cell.run for cell in found.missing), redraw):
+        console.print(line, soft_wrap=True)
     return found.is_partial
 
 

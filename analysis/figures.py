@@ -6,8 +6,9 @@ gets figures of its own: `figures/<run>/score`, `response_length` and `behaviour
 
 Each figure is a PDF and a PNG, and a JSON file that names its records. `figures/index.json` lists them all: of each the
 files, heading, caption, what it was made from and what is missing, or why there is no picture. The same records give
-the same bytes. Figures of runs that are no longer found stay where they are. Exit code 3: some cells of what was drawn
-have no result; they are named.
+the same bytes. Figures of runs that are no longer found stay where they are. DIR is `results` and `figures` in the
+current folder if none is given. Exit code 3: some cells of what was drawn have no result; they are named, and what
+fills them.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ from analysis.dots import draw_dots
 from analysis.drawing import draw_grid, grid_rows
 from analysis.library import Library, read_library
 from analysis.marks import Text, render
+from analysis.names import plural
 from analysis.own_plans import own_plans, own_runs
 from analysis.panels import cells_in_words
 from analysis.plans import Plan, paper_plan
+from analysis.remedy import to_fill
 from analysis.runs import Entry
 from analysis.style import figure_style
 from reprokit.errors import UserError
 from reprokit.records.details import details_path
 from reprokit.records.files import DamagedFileError, read_json, sha256_of_file, write_bytes, write_json
 from reprokit.records.paper import FIGURES, exhibit
-from reprokit.words import PARTIAL, split
+from reprokit.words import PARTIAL, interpreter, split
 from reprokit.words import run as run_command
 
-PROJECT = Path(__file__).resolve().parent.parent
 FORMATS = ("pdf", "png")
 PROCESSES = 4  # at most, for drawing
 Index = dict[str, Any]
@@ -52,15 +54,14 @@ Index = dict[str, Any]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Files written, the index last, and the plans they were drawn from."""
+    """Files written, the index last, the plans they were drawn from, and all that was read."""
 
     paths: list[Path]
     plans: list[Plan]
+    library: Library
 
 
-def draw_all(
-    results: Path = PROJECT / "results", out: Path = PROJECT / "figures", ids: Sequence[str] = ()
-) -> list[Path]:
+def draw_all(results: Path, out: Path, ids: Sequence[str] = ()) -> list[Path]:
     """Draw figures into `out`; returns the files written, the index last.
 
     Args:
@@ -88,7 +89,7 @@ def draw(results: Path, out: Path, ids: Sequence[str] = ()) -> Drawn:
     entries = [_write(plan, pictures, read, out) for plan, pictures in zip(plans, _all_pictures(plans), strict=True)]
     written = [out / name for entry in entries for name in (*entry["files"], entry["sidecar"]) if name]
     write_json(out / "index.json", _index(out, entries, library, read, bool(ids)))
-    return Drawn([*written, out / "index.json"], plans)
+    return Drawn([*written, out / "index.json"], plans, library)
 
 
 def _all_pictures(plans: Sequence[Plan]) -> list[list[bytes]]:
@@ -217,32 +218,33 @@ def command(words: Sequence[str]) -> int:
     Raises:
         UserError: an unknown word, or what `draw_all` raises.
     """
-    options = {"results": str(PROJECT / "results"), "out": str(PROJECT / "figures"), "figure": ""}
+    options = {"results": "results", "out": "figures", "figure": ""}
     for key, value in split(words, __doc__ or ""):
         if key not in options or not value:
             raise UserError(f"{key}={value} is not understood; valid: results=DIR out=DIR figure=3,6")
         options[key] = value
     out = Path(options["out"])
     ids = list(dict.fromkeys(number.strip() for number in options["figure"].split(",") if number.strip()))
-    print(f"drawing what is in {options['results']}", flush=True)
     drawn = draw(Path(options["results"]), out, ids)
     for plan in drawn.plans:
         if not plan.points:
-            print(f"figure {plan.figure}: {reason(plan)}")
-    print(f"{sum(path.suffix == '.pdf' for path in drawn.paths)} figures (PDF and PNG) in {out}, ", end="")
-    print(f"listed in {out / 'index.json'}")
-    return PARTIAL if _name_missing(drawn.plans) else 0
+            print(f"figure {plan.figure}: {reason(plan, interpreter())}")
+    pictures = plural(sum(path.suffix == ".pdf" for path in drawn.paths), "figure")
+    print(f"{pictures} (PDF and PNG) of {options['results']} in {out}, listed in {out / 'index.json'}")
+    return PARTIAL if _name_missing(drawn) else 0
 
 
-def _name_missing(plans: Sequence[Plan]) -> bool:
-    """Print which cells of what was drawn have no result; returns whether there are any."""
+def _name_missing(drawn: Drawn) -> bool:
+    """Print which cells of what was drawn have no result and what fills them; returns whether there are any."""
     missing: dict[str, list[Lack]] = {}
-    for plan in plans:
+    for plan in drawn.plans:
         for run, cells in plan.missing.items() if plan.points else ():
             found = missing.setdefault(run, [])
             found += [cell for cell in cells if cell not in found]
     for run, cells in missing.items():
         print(f"partial: no result yet of {run}: {', '.join(cells_in_words(cells))}")
+    for line in to_fill(drawn.library, missing):
+        print(line)
     return bool(missing)
 
 

@@ -1,4 +1,4 @@
-"""Display names of benchmarks, and the order in which figures show them."""
+"""Display names of benchmarks, and the order in which figures show them; how counts are said."""
 
 from __future__ import annotations
 
@@ -53,3 +53,8 @@ def benchmark_place(display_name: str) -> tuple[int, str]:
 def group_of(display_name: str) -> str | None:
     """The group of a benchmark; None for one that nobody has put into a group."""
     return next((group for group, names in _GROUPS.items() if display_name in names), None)
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 cell`, `1,200 cells`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -168,9 +168,22 @@ def build_panels(library: Library, shown: Sequence[Shown], columns: Iterable[Col
                 _fill(series, library, each.name(origin), column, choice)
                 if series.points:
                     panel.series.append(series)
+        panel.series = _without_shared_bases(panel.series)
         if panel.series:
             panels.append(_described(panel, choice))
     return panels
+
+
+def _without_shared_bases(found: Sequence[Series]) -> list[Series]:
+    """Without those that have a base alone, and one that another series of the same model shows as well."""
+    seen: set[tuple[Origin, str]] = set()
+    kept = []
+    for series in sorted(found, key=lambda one: not one.has_checkpoints):
+        models = {(series.origin, entry.record.model) for point in series.points for entry in point.entries}
+        if series.has_checkpoints or not models <= seen:
+            kept.append(series)
+        seen |= models
+    return [series for series in found if any(series is one for one in kept)]
 
 
 def _titled(columns: Iterable[Column], choice: Choice) -> dict[str, Column]:

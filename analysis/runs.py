@@ -46,5 +46,8 @@ def read_folder(folder: Path) -> list[ResultFile]:
             "Nothing was drawn. Restore them (git checkout, or collect the run again) or move them out of the folder."
         )
     if not files:
-        raise UserError(f"no result file (*.json) in {folder}: launch a recipe first, or give results=DIR")
+        raise UserError(
+            f"no result file (*.json) in {folder.absolute()}: change to the folder where you launched, launch a recipe "
+            "first, or give results=DIR"
+        )
     return files

@@ -203,7 +203,7 @@ def test_names_that_are_not_there(folder: Path, capsys: pytest.CaptureFixture[st
         (["one", "paper"], "no number of run 'one' is reported"),
         (["paper", "paper"], "one of the two must be a run"),
         (["one@reported", "two"], "no run 'one@reported'"),
-        (["one"], "1 names given (one), two are needed"),
+        (["one"], "1 name given (one), two are needed"),
         (["one", "two", "steps=4"], "3 names given (one, two, steps=4)"),
     ):
         code, text = shown(capsys, folder, *words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from analysis.completeness import Lack, Matrix, by_benchmark, main, matrix
 from analysis.library import read_library
+from analysis.remedy import to_fill
 from reprokit.recipe.load import PUBLISHED
 from reprokit.records.paper import TABLES
 from reprokit.records.record import MissingCell, Record, Results, write_results
-from reprokit.words import PARTIAL
+from reprokit.words import PARTIAL, interpreter
 
 SAFETY_RUN = "Qwen3-8B_Math-CoT-20k_lr5e-5_ep8_bs256"
 
@@ -52,8 +54,12 @@ def test_cells_that_the_recipe_asks_for_are_named(tmp_path: Path, capsys: pytest
     assert main([f"results={tmp_path}"]) == PARTIAL
     said = capsys.readouterr().out
     assert (
-        "MISSING" in said and "PARTIAL: 2 cells of 1 measured runs" in said and "a: Countdown at steps 10, 30" in said
+        "MISSING" in said
+        and "PARTIAL: 2 cells of 1 measured run have" in said
+        and "a: Countdown at steps 10, 30" in said
     )
+    launch_again = f"{interpreter()} -m reprokit.launch recipe=runs/a/recipe.yaml, in the folder that has runs/"
+    assert f"to fill: {launch_again}; then {interpreter()} -m analysis.report draws" in said
 
 
 def test_a_step_that_only_some_benchmarks_have_is_a_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +67,7 @@ def test_a_step_that_only_some_benchmarks_have_is_a_gap(tmp_path: Path, capsys: 
     collected(tmp_path, "a", [record("a", 0), record("a", 10), record("a", 10, "math500")])
     found = matrix_of(tmp_path)
     assert found.runs[0].states[0, "MATH500"] == "gap" and found.missing == [Lack("a", 0, "MATH500")]
-    assert main([f"results={tmp_path}"]) == PARTIAL and "GAP" in capsys.readouterr().out
+    assert main([f"results={tmp_path}"]) == PARTIAL and "to fill" not in capsys.readouterr().out
 
 
 def test_a_run_without_any_result_is_shown(tmp_path: Path) -> None:
@@ -126,6 +132,36 @@ def test_a_table_of_all_steps_wants_every_checkpoint_of_the_recipe(tmp_path: Pat
 def test_lacking_cells_stand_in_lines_by_run_and_benchmark() -> None:
     cells = [Lack("b", 0, "MATH500"), Lack("a", 20, "IFEval"), Lack("a", 10, "IFEval"), Lack("a", 10, "MATH500")]
     assert by_benchmark(cells) == ["a: MATH500 at step 10", "a: IFEval at steps 10, 20", "b: MATH500 at step 0"]
+
+
+def test_one_command_fills_all_runs_that_have_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in ("b", "a"):
+        collected(tmp_path, run, [record(run, 0)], [(10, "countdown")])
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "recipe.yaml").touch()
+    collected(tmp_path, "whole", [record("whole", 0)])
+    monkeypatch.chdir(tmp_path)
+    (line,) = to_fill(read_library(tmp_path), ["b", "whole", "a", "b"])
+    assert line.endswith(" recipe=runs/a/recipe.yaml,runs/b/recipe.yaml; then the same command again")
+    assert to_fill(read_library(tmp_path), ["whole"]) == []
+
+
+@pytest.mark.parametrize(
+    "module", ["behaviour", "claims.__main__", "compare", "completeness", "figures", "tables.__main__"]
+)
+def test_every_command_looks_in_the_current_folder(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = {"behaviour": ["run=a"], "compare": ["a", "b"]}.get(module, [])
+    command = import_module(f"analysis.{module}").main
+    assert command(words) == 2
+    said = capsys.readouterr()
+    assert f"no result file (*.json) in {tmp_path / 'results'}: " in said.err and not said.out
+    collected(tmp_path / "results", "a", [record("a", 0)])
+    collected(tmp_path / "results", "b", [record("b", 0)])
+    assert command(words) in (0, PARTIAL)  # no details, no pictures
+    assert {path.name for path in tmp_path.iterdir()} <= {"results", "figures", "tables"}
 
 
 def test_bad_words_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,7 +197,9 @@ def test_a_lost_cell_is_a_gap_and_the_exit_code_says_partial(
 ) -> None:
     words = [f"results={results}", f"out={tmp_path / 'out'}"]
     assert figures.main([*words, "figure=3"]) == 3
-    assert f"partial: no result yet of {COT}: GPQA-D (step 40)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"partial: no result yet of {COT}: GPQA-D (step 40)\nto fill: " in said
+    assert f" -m reprokit.launch recipe=runs/{COT}/recipe.yaml" in said and "1 figure (PDF and PNG) of " in said
     (entry,) = index_of(tmp_path / "out")["figures"]
     assert entry["missing"] == {COT: [{"step": 40, "benchmark": "GPQA-D"}]}
     assert "GPQA-D (step 40)" in entry["caption"]
@@ -237,6 +239,26 @@ def test_where_only_the_bases_are_known_it_is_said() -> None:
     plan = plan_of("8")
     assert plan.subtitle.startswith("Values of the base models; of their checkpoints none is known")
     assert "Reported in the paper: Qwen2.5-1.5B; Qwen2.5-7B; Qwen2.5-14B (base)." in caption(plan)
+
+
+def test_runs_without_checkpoints_do_not_repeat_a_base_that_another_shows(tmp_path: Path) -> None:
+    plan, labels = plan_of("4"), list(short_names(FIGURES["4"].runs).values())
+    assert {series.label for series in plan.series} == {labels[0]} and len(plan.panels) == 9
+    assert f"No checkpoint known of: {'; '.join(labels[1:])}." in caption(plan)
+    assert f"Reported in the paper: {labels[0]} (base, step 640). " in caption(plan)
+    assert {series.label for series in plan_of("7").series} == set(short_names(FIGURES["7"].runs).values())
+    shutil.copy(REPORTED, tmp_path)
+    late = FIGURES["4"].runs[2]
+    write_results(tmp_path / f"{late}.json", curve_of(late, 40.0))
+    shown = {(series.label, series.origin) for series in plan_of("4", tmp_path).series}
+    assert shown == {(labels[0], "reported"), (labels[2], "measured")}
+
+
+def test_a_base_that_no_checkpoint_goes_with_is_drawn_once(tmp_path: Path) -> None:
+    base = "Qwen3-14B-Base"
+    write_results(tmp_path / "base.json", Results(run=base, records=[measured(base, 0, "math500", 40.0, model=base)]))
+    (panel,) = plan_of("9", tmp_path).panels
+    assert [series.label for series in panel.series] == list(short_names(FIGURES["9"].runs).values())[:1]
 
 
 def test_a_doubt_about_a_shared_base_is_told_once() -> None:

@@ -127,7 +127,7 @@ def test_files_are_the_same_bytes_everywhere(tmp_path: Path) -> None:
     folders = []
     for seed in ("1", "2"):
         out = tmp_path / seed / "tables"
-        command = [sys.executable, "-m", "analysis.tables", f"out={out}"]
+        command = [sys.executable, "-m", "analysis.tables", f"results={PROJECT / 'results'}"]
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(PROJECT)}
         (tmp_path / seed).mkdir()
         subprocess.run(command, check=True, cwd=tmp_path / seed, env=environment, stdout=subprocess.DEVNULL)

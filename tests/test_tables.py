@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ from reprokit.errors import UserError
 from reprokit.launch import main as launch
 from reprokit.records.paper import TABLES
 from reprokit.records.record import MissingCell, Record, Results, read_results, write_results
+from reprokit.words import interpreter
 
 PROJECT = Path(__file__).resolve().parent.parent
 REPORTED = PROJECT / "results" / "reported.json"
@@ -302,7 +304,7 @@ def test_published_checkpoints_stand_in_the_papers_table_and_are_named(tmp_path:
     table = tables.build(library, "9")
     assert cell_at(table, "640", "MATH500").pieces[0].text == "84.0 ± 3.0"
     assert cell_at(table, "640", "HEx-PHI ASR").pieces[0].text == "84.0 ± 3.0"
-    assert table.rows[9].heads == ("700",) and f"{run}, step 700, MATH500" in table.missing
+    assert table.rows[9].heads == ("700",) and f"{run}, step 700, MATH500" in map(str, table.missing)
     assert any(f"authors published: {run}" in note.text for note in table.notes)
     assert run not in tables.other_runs(library)
     both = library_of(tmp_path, Results(run=COT_4B, records=[measured_4b(value=70.0)]))
@@ -337,6 +339,15 @@ def test_captions_say_no_more_than_records(tmp_path: Path) -> None:
     assert tables.build_run(library, "foreign").caption.startswith("tiny, how it was trained is not recorded.")
 
 
+def test_titles_of_tables_tell_them_apart(paper: Library) -> None:
+    titles = {number: tables.build(paper, number).title.partition(": ")[2] for number in tables.NUMBERS}
+    assert len(set(titles.values())) == len(titles)
+    start, end = "Qwen3-14B-Base on Math-CoT-20k", "every checkpoint"
+    assert titles["17"] == f"{start}, {end}" and titles["32"] == f"{start}, 16 epochs, {end}"
+    assert titles["34"] == f"{start}, 16 epochs, learning rate 0.0001, constant schedule, {end}"
+    assert titles["36"] == f"{start}, 1 epoch, batch size 32, {end}"
+
+
 def test_missing_results_are_named_and_make_the_exit_code_partial(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,7 +357,10 @@ def test_missing_results_are_named_and_make_the_exit_code_partial(
     )
     words = [f"results={tmp_path / 'in'}", f"out={tmp_path / 'out'}"]
     assert main(words) == 3
-    assert "own, step 20, Countdown" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "own, step 20, Countdown" in said and "-m reprokit.launch recipe=runs/own/recipe.yaml" in said
+    index = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert [entry["missing"] for entry in index["tables"] if entry["missing"]] == [["own, step 20, Countdown"]]
     assert main([*words, "table=2"]) == 0
     assert main([*words, "table=own"]) == 3
     shown = capsys.readouterr().out
@@ -359,7 +373,7 @@ def test_many_missing_results_are_counted(tmp_path: Path, capsys: pytest.Capture
     library_of(tmp_path / "in", Results(run="own", records=records, missing=missing))
     assert main([f"results={tmp_path / 'in'}", f"out={tmp_path / 'out'}"]) == 3
     said = capsys.readouterr().err
-    assert said.count("no result: ") == 20 and "and 5 more: python -m analysis.completeness names all" in said
+    assert said.count("no result: ") == 20 and f"and 5 more: {interpreter()} -m analysis.completeness names all" in said
 
 
 def test_table_3_is_what_the_recipes_say(paper: Library) -> None:

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from analysis.claims.catalogue import CLAIMS, Claim
 from analysis.claims.caveats import Caveats
 from analysis.claims.evidence import Evidence
+from analysis.claims.findings import UNTESTABLE
 from analysis.claims.optimisation import NO_COURSE
 from analysis.claims.verdict import Finding, Status, Used, Verdict
 from analysis.library import Library
 from reprokit.errors import UserError
 from reprokit.records.record import Origin
 
-__all__ = ["CLAIMS", "Claim", "Finding", "Used", "Verdict", "judge"]
+__all__ = ["CLAIMS", "Claim", "Finding", "RULE", "Used", "Verdict", "judge"]
 ORIGINS: tuple[Origin, ...] = ("measured", "reported")
+RULE = (
+    "No data: no part of the claim can be tested; else it is undecided while a run that it rests on is unfinished, not "
+    "reproduced if one part is not, reproduced if all parts are, and undecided in every other case. A part on numbers "
+    "whose spread nobody knows (reported rewards) is shown and does not count."
+)
 
 
 def judge(
@@ -59,21 +65,18 @@ def _verdict(claim: Claim, evidence: Evidence) -> Verdict:
         tuple(used) if parts else (),
         evidence.origin,
         max(wanted, default=None),
+        caveats.sentences if parts else (),
     )
 
 
 def overall(parts: Sequence[Finding]) -> Status:
-    """One part that is not reproduced or undecided makes the claim so; half of the parts at least must be tested.
-
-    A part that has no numbers at all leaves the claim undecided. One whose numbers have no known spread does not.
-    """
-    tested = [one.status for one in parts if one.status != "no data"]
-    if "not reproduced" in tested:
+    """The verdict that the parts of a claim give, by `RULE`."""
+    found = {one.status for one in parts}
+    if "not reproduced" in found:
         return "not reproduced"
-    if not tested or ("undecided" not in tested and 2 * len(tested) < len(parts)):
+    if found <= {"no data"}:
         return "no data"
-    is_open = "undecided" in tested or any(one.is_without_numbers for one in parts)
-    return "undecided" if is_open else "reproduced"
+    return "reproduced" if found == {"reproduced"} else "undecided"
 
 
 def _detail(findings: Sequence[Finding], doubtful: int, caveats: Caveats) -> str:
@@ -81,6 +84,8 @@ def _detail(findings: Sequence[Finding], doubtful: int, caveats: Caveats) -> str
     if not parts:
         return " ".join(["No runs or numbers to test it on.", *caveats.left_out]) + _without(findings)
     words = [f"{one.part} ({one.subject}, {one.scope}): {one.status}. {one.text}." for one in parts]
+    shown = [one for one in findings if one.text.endswith(UNTESTABLE)]
+    words += [f"{one.part} ({one.subject}, {one.scope}): not counted. {one.text}." for one in shown]
     if len({one.status for one in parts}) > 1:
         counts = {
             status: sum(one.status == status for one in parts) for status in dict.fromkeys(p.status for p in parts)
@@ -90,7 +95,7 @@ def _detail(findings: Sequence[Finding], doubtful: int, caveats: Caveats) -> str
         words.insert(0, f"Not judged yet: {'; '.join(caveats.open_end)}.")
     words += (*caveats.left_out, *caveats.notes)
     if doubtful:
-        words.append(f"{doubtful} of the numbers used carry a note of doubt.")
+        words.append(f"{doubtful} of the numbers used {'carries' if doubtful == 1 else 'carry'} a note of doubt.")
     return " ".join(words) + _without(findings)
 
 

@@ -1,7 +1,9 @@
 """python -m analysis.claims [results=DIR] [origin=reported|measured] [run=NAME] [claim=ID]
 
-Judges each claim of the paper on the records in DIR (default: results): reproduced, not reproduced, undecided, no data.
-claim=ID shows how one is tested, and every finding behind its verdict.
+Judges each claim of the paper on the records in DIR (default: `results` in the current folder): reproduced, not
+reproduced, undecided, no data. claim=ID shows how one is tested, and every finding behind its verdict.
+
+Exit code 3: done, but measured runs that were judged (with run=: this one) lack cells; it says what fills them.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.claims import CLAIMS, Claim, Verdict, judge
+from analysis.claims import CLAIMS, RULE, Claim, Verdict, judge
 from analysis.claims.findings import interval_words, number, p_words
 from analysis.claims.verdict import Finding
-from analysis.library import read_library
+from analysis.completeness import matrix
+from analysis.library import Library, read_library
+from analysis.names import plural
+from analysis.remedy import to_fill
 from reprokit.errors import UserError
 from reprokit.records.record import Origin
-from reprokit.words import run, split
+from reprokit.words import PARTIAL, run, split
 
 KEYS = ("results", "origin", "run", "claim")
 STYLES = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow", "no data": "dim"}
@@ -34,8 +39,8 @@ READING = (
 )
 
 
-def claims(words: Sequence[str]) -> None:
-    """Do what the words say.
+def claims(words: Sequence[str]) -> int:
+    """Do what the words say; returns the exit code.
 
     Raises:
         UserError: an unknown word, origin, claim or run, or results that cannot be read.
@@ -53,7 +58,21 @@ def claims(words: Sequence[str]) -> None:
             _show_detail(console, chosen[0], there[0])
         else:
             console.print(_summary(which, there))
-    console.print(READING)
+    for text in (f"{RULE} Parts are the findings that claim=ID marks with *.", READING):
+        console.print(text, markup=False)
+    is_measured = any(verdict.origin == "measured" for verdict in verdicts)
+    return PARTIAL if is_measured and _name_missing(console, library, given.get("run")) else 0
+
+
+def _name_missing(console: Console, library: Library, run_name: str | None) -> bool:
+    """Print how many cells measured runs lack and what fills them; returns whether there are any."""
+    missing = [cell for cell in matrix(library).missing if run_name in (None, cell.run)]
+    if missing:
+        runs = ", ".join(dict.fromkeys(cell.run for cell in missing))
+        console.print(f"PARTIAL: {plural(len(missing), 'cell')} without a result, of {runs}", markup=False)
+        for line in to_fill(library, (cell.run for cell in missing)):
+            console.print(line, markup=False, soft_wrap=True)
+    return bool(missing)
 
 
 def main(words: Sequence[str]) -> int:
@@ -100,6 +119,13 @@ def _show_detail(console: Console, claim: Claim, verdict: Verdict) -> None:
     console.print(escape(f"Claim ({claim.where}): {claim.statement}"))
     console.print(escape(f"Test: {claim.method}"))
     console.print(f"Verdict: [{STYLES[verdict.status]}]{verdict.status}[/]. {escape(verdict.detail)}")
+    if verdict.findings:
+        _show_findings(console, verdict)
+    else:
+        console.print("no findings")
+
+
+def _show_findings(console: Console, verdict: Verdict) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("", "part", "subject", "scope", "finding", "p", "detectable", "more items", "numbers"):
         table.add_column(name, overflow="fold")
@@ -111,7 +137,7 @@ def _show_detail(console: Console, claim: Claim, verdict: Verdict) -> None:
         status = f"[{STYLES[one.status]}]{one.status}[/]"
         table.add_row("*" if one.counts else "", *names, status, p_value, reach, more, escape(one.text))
     console.print(table)
-    console.print(f"* counts for the verdict. {len(verdict.records)} records of {_files(verdict)}.")
+    console.print(f"* counts for the verdict. {plural(len(verdict.records), 'record')} of {_files(verdict)}.")
 
 
 def _files(verdict: Verdict) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from analysis.columns import column_of
 from analysis.library import Library
 from analysis.names import benchmark_name
+from analysis.published import paper_run
 from analysis.runs import Entry
 from analysis.unlike import evaluation_differences
 from reprokit.records.paper import FIGURES, TABLES
@@ -27,6 +28,12 @@ class Caveats:
     open_end: tuple[str, ...]
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them, the most important first."""
+        not_yet = (f"Not judged yet: {'; '.join(self.open_end)}.",) if self.open_end else ()
+        return (*not_yet, *self.left_out, *self.notes)
 
 
 def caveats(library: Library, used: Sequence[Entry], uneven: Iterable[str], left_out: Iterable[str]) -> Caveats:
@@ -77,7 +84,7 @@ def _missing(library: Library, run: str) -> str:
 
 def _other_runs(measured: Sequence[Entry]) -> list[str]:
     papers = {run for shown in (*FIGURES.values(), *TABLES.values()) for run in shown.runs}
-    is_other = measured and not papers & {entry.record.run for entry in measured}
+    is_other = measured and not papers & {paper_run(entry.record.run) for entry in measured}
     return ["None of these runs is one of the paper's: other models, data or settings."] if is_other else []
 
 

@@ -23,6 +23,7 @@ MARGIN = 2.0  # points between the paper's two evaluations of the same base (GPQ
 REWARD_MARGIN = 0.1  # below the smallest difference of rewards in Table 1 (0.93 to 1.10)
 MANY = 4  # benchmarks: fewer are named
 MIN_COUNTED = 6  # benchmarks: 6 of 6 is p = 0.031, 5 of 5 is 0.063
+UNTESTABLE = "; no spread known: cannot be tested"  # of a part that is shown and does not count
 POINTS, REWARD, TOKENS, SHARE = "percentage points", "reward", "tokens", "% of comparisons"
 
 
@@ -82,7 +83,7 @@ def margin_of(unit: str) -> float:
 
 def nothing(claimed: Claimed, subject: str, scope: str, why: str) -> Finding:
     """The finding where there is nothing to test."""
-    return Finding(claimed.part, subject, scope, "no data", why, counts=claimed.counts, is_without_numbers=True)
+    return Finding(claimed.part, subject, scope, "no data", why, counts=claimed.counts)
 
 
 def on_mean(claimed: Claimed, subject: str, scope: str, cells: Cells) -> list[Finding]:
@@ -91,8 +92,9 @@ def on_mean(claimed: Claimed, subject: str, scope: str, cells: Cells) -> list[Fi
     tested, unit = _testable(cells)
     if not tested:
         values = ", ".join(f"{one.subject} {one.text.partition(',')[0]}" for one in singles)
-        why = f"{values}; no spread known: cannot be tested" if values else "no numbers"
-        return [replace(nothing(claimed, subject, scope, why), is_without_numbers=not singles), *singles]
+        if values:
+            return [nothing(replace(claimed, counts=False), subject, scope, values + UNTESTABLE), *singles]
+        return [nothing(claimed, subject, scope, "no numbers"), *singles]
     found = mean(list(tested.values()))
     left = sorted({column.title for _, column in cells.keys() - tested.keys()})
     text = f"{_size(tested)}: {in_words(found, unit)}"

@@ -209,7 +209,6 @@ def _length(claimed: Claimed, label: str, scope: str, course: Course) -> Finding
     found = peak.change if claimed.sign > 0 else _reversed(peak.change)
     status = extreme_status(peak, LENGTH_MARGIN * float(course.values[0]))
     start, top, end = (course.values[course.at(step)] for step in (BASE_STEP, peak.step, last))
-    text = (
-        f"base {start:,.0f}, longest at step {peak.step} {top:,.0f}, end {end:,.0f} tokens: {in_words(found, TOKENS)}"
-    )
+    longest = f"longest before the end: {top:,.0f} tokens at step {peak.step}"
+    text = f"base {start:,.0f} tokens, {longest}, end {end:,.0f} tokens: {in_words(found, TOKENS)}"
     return finding(claimed, label, scope, found, status, text, TOKENS)

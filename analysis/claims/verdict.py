@@ -25,8 +25,7 @@ class Finding:
     """One tested statement: `part` of the claim, of one `subject` (run, model, pair) on one `scope` (benchmark, group).
 
     Numbers are in `unit`; those that are not known are None. `counts`: whether the verdict depends on it; the others
-    show what is behind it. `is_without_numbers`: nothing is known, not even without a spread.
-    `text` says in words what was found.
+    show what is behind it. `text` says in words what was found.
     """
 
     part: str
@@ -42,7 +41,6 @@ class Finding:
     detectable: float | None = None
     more_items: int | None = None
     counts: bool = False
-    is_without_numbers: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Verdict:
     """The outcome of one claim on the numbers of one origin.
 
     `effect` with its 95 % interval `low`..`high` in `unit` is that of the first part that counts; `more_items` the
-    largest that an undecided part asks for.
+    largest that an undecided part asks for. `caveats`: what a reader must know of the numbers, a sentence each.
     """
 
     claim: str
@@ -67,3 +65,4 @@ class Verdict:
     records: tuple[Used, ...]
     origin: Origin
     more_items: int | None = None
+    caveats: tuple[str, ...] = ()

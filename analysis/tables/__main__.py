@@ -2,9 +2,11 @@
 
 Writes every table of the paper, and one for each other run that has records, as Markdown, CSV and LaTeX: `table_2.md`,
 `table_2.csv`, `table_2.tex`, `<run>.md`, ..., and `index.json`, which says what each was made from. With `table=` those
-are printed too. Files of runs that are no longer found stay where they are.
+are printed too. Files of runs that are no longer found stay where they are. DIR is `results` and `tables` in the
+current folder if none is given.
 
-Exit code 3: done, but measured runs lack results that a table (of those named, if any are) should show.
+Exit code 3: done, but measured runs lack results that a table (of those named, if any are) should show; they are
+named, and what fills them.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.library import Library, read_library
+from analysis.names import plural
+from analysis.remedy import to_fill
 from analysis.tables import NUMBERS, Table, build_all, csv, latex, markdown
 from reprokit.errors import UserError
 from reprokit.records.files import write_json, write_text
-from reprokit.words import PARTIAL, run, split
+from reprokit.words import PARTIAL, interpreter, run, split
 
-PROJECT = Path(__file__).resolve().parents[2]
 FORMATS = {"md": markdown, "csv": csv, "tex": latex}
 INDEX = "index"
 MOST_NAMED = 20  # cells without a result that are printed one by one
@@ -66,7 +69,7 @@ def _index_entry(table: Table) -> dict[str, Any]:
         "caption": table.caption,
         "files": [f"{table.name}.{extension}" for extension in FORMATS],
         "cells": {state: states.count(state) for state in sorted(set(states))},
-        "missing": list(table.missing),
+        "missing": list(map(str, table.missing)),
         "made_from": [asdict(source) for source in table.made_from],
     }
 
@@ -92,20 +95,27 @@ def tabulate(words: Sequence[str]) -> int:
     Raises:
         UserError: an unknown word or table, no results, or damaged ones.
     """
-    given = {"results": str(PROJECT / "results"), "out": str(PROJECT / "tables"), "table": ""}
+    given = {"results": "results", "out": "tables", "table": ""}
     for key, value in split(words, __doc__ or ""):
         if key not in given or not value:
             raise UserError(f"{key}={value} is not understood.\n\n{__doc__}")
         given[key] = value
     out = Path(given["out"])
-    tables = write_all(read_library(Path(given["results"])), out)
+    library = read_library(Path(given["results"]))
+    tables = write_all(library, out)
     chosen = _chosen(tables, given["table"]) if given["table"] else []
-    print("\n".join(map(markdown, chosen)) or f"{len(tables)} tables in {out}, listed in {out / INDEX}.json")
-    missing = list(dict.fromkeys(text for table in chosen or tables for text in table.missing))
-    for text in missing[:MOST_NAMED]:
-        print(f"no result: {text}", file=sys.stderr)
+    print(
+        "\n".join(map(markdown, chosen))
+        or f"{plural(len(tables), 'table')} of {given['results']} in {out}, listed in {out / INDEX}.json"
+    )
+    missing = list(dict.fromkeys(lack for table in chosen or tables for lack in table.missing))
+    for lack in missing[:MOST_NAMED]:
+        print(f"no result: {lack}", file=sys.stderr)
     if len(missing) > MOST_NAMED:
-        print(f"and {len(missing) - MOST_NAMED} more: python -m analysis.completeness names all", file=sys.stderr)
+        others = f"and {len(missing) - MOST_NAMED} more: {interpreter()} -m analysis.completeness names all"
+        print(others, file=sys.stderr)
+    for line in to_fill(library, (lack.run for lack in missing)):
+        print(line, file=sys.stderr)
     return PARTIAL if missing else 0
 
 

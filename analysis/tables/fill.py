@@ -48,7 +48,7 @@ class Filler:
             notes=(*(Note("", text) for text in texts), *self.footnotes.notes()),
             made_from=self._made_from(),
             entries=tuple(self.used.values()),
-            missing=tuple(f"{lack.run}, step {lack.step}, {lack.benchmark}" for lack in missing),
+            missing=tuple(missing),
             number=layout.number,
         )
 

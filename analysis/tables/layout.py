@@ -18,7 +18,7 @@ from analysis.columns import (
     Column,
 )
 from analysis.library import BASE_STEP, Library
-from analysis.paper_recipes import paper_recipes
+from analysis.paper_recipes import default_recipe, paper_recipes
 from analysis.published import measured_run
 from reprokit.recipe import Recipe, row_count
 from reprokit.records.paper import TABLES, TABLES_OF_VERSION_2, base_of
@@ -108,7 +108,7 @@ def _per_step(library: Library, number: str) -> Layout:
     return Layout(
         number=number,
         name=f"table_{number}",
-        title=f"Table {number}: {recipe.model.name} on {recipe.data.name}, every checkpoint",
+        title=f"Table {number}: {_subject(recipe)}, every checkpoint",
         caption=f"{_training_of(recipe)}. Run {run}.{_in_version_2(number)}",
         heads=("Step",),
         lines=_steps(library, run, shown.base, steps),
@@ -128,6 +128,13 @@ def _more_columns(library: Library, run: str) -> list[Column]:
     names = (run, measured_run(library, run), library.base(run) or run)
     found = (column for name in names for column in shown_columns(library, name))
     return [column for column in dict.fromkeys(found) if column not in APPENDIX_COLUMNS]
+
+
+def _subject(recipe: Recipe) -> str:
+    """Model and data, and in what the training differs from the paper's default setting."""
+    usual = _training_of(default_recipe()).split(", ")
+    other = [words for words in _training_of(recipe).split(", ") if words not in usual]
+    return ", ".join((f"{recipe.model.name} on {recipe.data.name}", *other))
 
 
 def _training_of(recipe: Recipe) -> str:

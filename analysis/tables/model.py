@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from analysis.columns import Column
+from analysis.completeness import Lack
 from analysis.runs import Entry
 from analysis.statistics import Difference
 
@@ -104,7 +105,7 @@ class Table:
     notes: tuple[Note, ...] = ()
     made_from: tuple[Source, ...] = ()
     entries: tuple[Entry, ...] = ()
-    missing: tuple[str, ...] = ()
+    missing: tuple[Lack, ...] = ()
     number: str | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 
+from analysis.claims import RULE
 from analysis.library import read_library
 from analysis.report.__main__ import main
 from analysis.report.cases import all_cases
@@ -112,7 +115,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_run(folder, RUN, ["countdown", "chain_sum", f"bench{ATTACK}{'mark' * 30}"])
     _write_run(folder, OTHER, ["countdown"])
     reported = read_results(REPORTED)
-    reported.records = [record for record in reported.records if record.run.startswith("Qwen3-4B")]
+    reported.records = [record for record in reported.records if record.run.startswith(("Qwen3-4B", "Qwen2.5-7B-Base"))]
     write_results(folder / "reported.json", reported)
     return folder
 
@@ -164,6 +167,50 @@ def test_a_partial_report_says_so_first_and_by_exit_code(report: Report, visits:
     assert "2 cells" in text and f"{OTHER}: Countdown at step 20" in text and RUN in text
     first = visits["desktop"].page.locator("#summary > *").nth(1)
     assert first.get_attribute("class") == "partial"
+    commands = visits["desktop"].page.eval_on_selector_all(
+        "#summary .partial code", "all => all.map(e => e.textContent)"
+    )
+    assert f"python -m reprokit.launch recipe=runs/{OTHER}/recipe.yaml" in commands and "make report" in commands
+    assert f"python -m reprokit.launch {shlex.quote(f'recipe=runs/{RUN}/recipe.yaml')}" in commands
+
+
+PAPERS = "Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256"
+
+
+@pytest.mark.parametrize(
+    ("run", "heading"),
+    [
+        (OTHER, f"runs of your own ({OTHER}), none of them the paper's"),
+        (PAPERS, f"measured runs of the paper ({PAPERS})"),
+    ],
+)
+def test_verdicts_say_whose_runs_they_are_on(tmp_path: Path, chromium: Any, run: str, heading: str) -> None:
+    scores = {0: 90.0, 10: 20.0, 20: 10.0}  # a dip without recovery
+    records = [
+        msgspec.structs.replace(_record(run, step, "math500", value), items=500) for step, value in scores.items()
+    ]
+    write_results(tmp_path / "results" / f"{run}.json", Results(run=run, records=records))
+    page = _open(chromium, _make(tmp_path, tmp_path / "results"), DESKTOP, "light").page
+    assert page.locator("#summary h3").first.inner_text() == f"Claims on {heading}"
+    assert page.locator("#claims thead th").nth(1).inner_text() == f"On {heading}"
+    assert "not reproduced" in page.locator("#summary .verdicts").first.inner_text()
+    is_own = run == OTHER
+    assert (page.locator(":is(#summary, #claims) .status.bad").count() == 0) == is_own
+    assert ("None of these runs is one of the paper's" in page.inner_text("#claims")) == is_own
+    assert RULE in page.locator("#claims > p").nth(2).inner_text()
+
+
+def test_without_words_the_current_folder_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    assert f"no result file (*.json) in {tmp_path / 'results'}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    _write_run(tmp_path / "results", OTHER, ["countdown"])
+    assert main([]) == 3
+    assert f"-m reprokit.launch recipe=runs/{OTHER}/recipe.yaml" in capsys.readouterr().out
+    assert all((tmp_path / name).is_file() for name in ("report/index.html", "figures/index.json", "tables/index.json"))
 
 
 @pytest.mark.parametrize("name", ["desktop", "phone", "dark"])
@@ -208,6 +255,9 @@ def test_the_page_may_load_nothing(chromium: Any, report: Report) -> None:
 def test_every_figure_is_in_the_page_and_beside_it(report: Report, visits: dict[str, Visit]) -> None:
     drawn = json.loads((report.words["figures"] / "index.json").read_bytes())["figures"]
     pictures = [one for one in drawn if one["files"]]
+    drawn.sort(key=lambda one: not one["run"])
+    pictures.sort(key=lambda one: not one["run"])
+    visits["phone"].page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     images = visits["phone"].page.eval_on_selector_all(
         "img", "found => found.map(one => [one.naturalWidth, one.clientWidth, one.alt])"
     )
@@ -218,6 +268,59 @@ def test_every_figure_is_in_the_page_and_beside_it(report: Report, visits: dict[
     text = visits["desktop"].page.inner_text("#figures")
     reasons = [one["reason"] for one in drawn if not one["files"]]
     assert reasons and all(reason in text and "python -m reprokit.launch figure=" in reason for reason in reasons)
+
+
+def test_own_runs_come_first_and_what_is_not_measured_is_closed(chromium: Any, report: Report) -> None:
+    page = _open(chromium, report, DESKTOP, "light").page
+    assert RUN in page.locator("#figures h3").first.inner_text()
+    tables = page.eval_on_selector_all(
+        "#tables details.exhibit", "found => found.map(one => [one.querySelector('h3').textContent, one.open])"
+    )
+    assert [is_open for _, is_open in tables] == [True, True] + [False] * (len(tables) - 2) and len(tables) > 30
+    assert {title.removeprefix("Run ") for title, _ in tables[:2]} == {RUN, OTHER}
+    closed = page.locator("#figures details.exhibit")
+    assert closed.count() and "only values of base models are known" in closed.first.inner_text()
+    assert not closed.first.evaluate("one => one.open")
+
+
+def test_contents_name_every_figure_and_table(visits: dict[str, Visit]) -> None:
+    page = visits["desktop"].page
+    for section, heading in (("figures", "h3[id], details.exhibit"), ("tables", "details.exhibit")):
+        linked = page.eval_on_selector_all(
+            f"#{section} .contents a", "found => found.map(one => one.getAttribute('href').slice(1))"
+        )
+        there = page.eval_on_selector_all(f"#{section} :is({heading})", "found => found.map(one => one.id)")
+        assert sorted(linked) == sorted(there) and there
+
+
+def test_a_link_to_what_is_closed_opens_it(chromium: Any, report: Report) -> None:
+    page = _open(chromium, report, PHONE, "light").page
+    place = "document.getElementById('table-9')"
+    assert not page.evaluate(f"{place}.open")
+    for _ in range(2):  # the second time the address does not change
+        page.click("#tables .contents a[href='#table-9']")
+        assert page.evaluate(f"{place}.open")
+        assert abs(page.evaluate(f"{place}.getBoundingClientRect().top")) < PHONE[1]
+        page.evaluate(f"{place}.open = false")
+    page.goto(report.page.as_uri() + "#table-10-a")
+    page.reload()
+    assert page.evaluate("document.getElementById('table-10').open")
+
+
+def test_all_is_open_on_paper(chromium: Any, report: Report) -> None:
+    page = _open(chromium, report, DESKTOP, "light").page
+    closed = "document.querySelectorAll('details:not([open])').length"
+    before = page.evaluate(closed)
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.closedOnPaper = {closed}; }})")
+    page.pdf()
+    assert before > 10 and page.evaluate("window.closedOnPaper") == 0 and page.evaluate(closed) == before
+
+
+def test_figures_fit_a_phone_and_lead_to_their_pdf(visits: dict[str, Visit]) -> None:
+    figures = visits["phone"].page.eval_on_selector_all(
+        "figure img", "found => found.map(one => [one.getBoundingClientRect().right, one.closest('a').href])"
+    )
+    assert figures and all(right <= PHONE[0] and link.endswith(".pdf") for right, link in figures)
 
 
 def test_every_link_leads_somewhere(report: Report, visits: dict[str, Visit]) -> None:

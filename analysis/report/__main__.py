@@ -2,8 +2,9 @@
 
 Draws the figures, writes the tables, judges the claims, and puts all of it on one page, `report/index.html`, with the
 PDF figures beside it in `report/figures/`. The page needs no network and no other file, so that it can be sent to
-anybody. The same results give the same bytes. Exit code 3: some cells of what was measured have no result; the page
-says so first.
+anybody. The same results give the same bytes. Folders that are not named are those of the current folder.
+
+Exit code 3: some cells of what was measured have no result; the page says so first, and which command makes them.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.completeness import by_benchmark
+from analysis.remedy import to_fill
 from analysis.report.build import write_report
 from reprokit.errors import UserError
 from reprokit.words import PARTIAL, run, split
 
-PROJECT = Path(__file__).resolve().parents[2]
-
 
 def main(words: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    folders = {name: PROJECT / name for name in ("results", "figures", "tables")} | {"out": PROJECT / "report"}
+    folders = {name: Path.cwd() / name for name in ("results", "figures", "tables")} | {"out": Path.cwd() / "report"}
 
     def command() -> int:
         for key, value in split(words, __doc__ or ""):
@@ -30,14 +30,16 @@ def main(words: Sequence[str]) -> int:
                 raise UserError(
                     f"{key}={value} is not understood; valid: {', '.join(f'{name}=DIR' for name in folders)}"
                 )
-            folders[key] = Path(value)
+            folders[key] = Path.cwd() / value
         print(f"reporting what is in {folders['results']}", flush=True)
-        missing = write_report(**folders).missing
+        library, found = write_report(**folders)
         page = folders["out"] / "index.html"
         print(f"{page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser")
-        for line in by_benchmark(missing):
+        for line in by_benchmark(found.missing):
             print(f"partial: no result yet of {line}")
-        return PARTIAL if missing else 0
+        for line in to_fill(library, (cell.run for cell in found.missing)):
+            print(line)
+        return PARTIAL if found.missing else 0
 
     return run(command)
 

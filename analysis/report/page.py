@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,9 +16,11 @@ from markupsafe import Markup
 from analysis.behaviour import Share
 from analysis.claims.findings import interval_words, number
 from analysis.claims.verdict import Used, Verdict
+from analysis.report.places import known
 from analysis.tables.model import Row, Table
 
 HERE = Path(__file__).parent
+_HASH = re.compile(r"\b([0-9a-f]{40,})\b")
 SECTIONS = {
     "summary": "Summary",
     "claims": "Claims",
@@ -44,7 +47,8 @@ def render(**content: Any) -> str:
         "columns": _columns,
         "effect": _effect,
         "groups": _sections,
-        "has_numbers": _has_numbers,
+        "hashes": _hashes,
+        "known": known,
         "records": _records,
         "share": _share,
         "tokens": _tokens,
@@ -76,8 +80,11 @@ def _sections(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     return ((section, list(found)) for section, found in groupby(rows, lambda row: row.section))
 
 
-def _has_numbers(table: Table) -> bool:
-    return any(values.measured or values.reported for values in table.values) or not table.values
+def _hashes(text: str) -> Markup:
+    """The text with its hashes cut short to the eye alone: they are copied and searched as a whole."""
+    pieces = _HASH.split(text)  # every second one is a hash
+    cut = Markup('<code class="hash" title="{0}">{0}</code>')
+    return Markup("").join(cut.format(piece) if place % 2 else piece for place, piece in enumerate(pieces))
 
 
 def _columns(table: Table) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 from PIL import Image
 
+from analysis.library import BASE_STEP
 from analysis.tables.model import Source
 from reprokit.records.files import read_json
 
@@ -26,6 +27,7 @@ class Listed(msgspec.Struct, kw_only=True):
     heading: str
     caption: str
     files: list[str]
+    sidecar: str
     made_from: list[Source]
     reason: str = ""
 
@@ -36,12 +38,24 @@ class Index(msgspec.Struct, kw_only=True):
     figures: list[Listed]
 
 
+class Value(msgspec.Struct):
+    """One of the values that a figure shows."""
+
+    step: int
+
+
+class Sidecar(msgspec.Struct):
+    """The values behind a figure."""
+
+    values: list[Value]
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure on the page; sizes in pixels.
 
     `image` is a data URI, `pdf` the path of the other file within the folder of figures; both are empty where nothing
-    could be drawn.
+    could be drawn. `shows_bases_only`: of none of its runs any checkpoint is known.
     """
 
     listed: Listed
@@ -49,6 +63,7 @@ class Picture:
     width: int = 0
     height: int = 0
     pdf: str = ""
+    shows_bases_only: bool = False
 
     @property
     def caption(self) -> str:
@@ -68,8 +83,18 @@ class Picture:
 
     @property
     def title(self) -> str:
+        """`Figure 3`, for what it shows stands in the picture; `mini: Score`."""
+        return self.name if self.listed.run else f"Figure {self.listed.figure}"
+
+    @property
+    def name(self) -> str:
         """For example `Figure 3: Dip and recovery`."""
         return f"{self.listed.run or f'Figure {self.listed.figure}'}: {self.listed.heading}"
+
+    @property
+    def number(self) -> str | None:
+        """That of the paper, None for a figure of a run that the paper has none of."""
+        return None if self.listed.run else self.listed.figure
 
 
 def read_pictures(folder: Path) -> list[Picture]:
@@ -84,7 +109,12 @@ def _picture(folder: Path, listed: Listed) -> Picture:
     with Image.open(folder / image) as opened:
         width, height, data = *opened.size, base64.b64encode(_small(opened)).decode()
     pdf = next((name for name in listed.files if name.endswith(".pdf")), "")
-    return Picture(listed, f"data:image/png;base64,{data}", width, height, pdf)
+    return Picture(listed, f"data:image/png;base64,{data}", width, height, pdf, _shows_bases_only(folder, listed))
+
+
+def _shows_bases_only(folder: Path, listed: Listed) -> bool:
+    values = read_json(folder / listed.sidecar, Sidecar).values
+    return not listed.run and all(value.step == BASE_STEP for value in values)
 
 
 def _small(image: Image.Image) -> bytes:

@@ -37,6 +37,7 @@ _TITLES = {
     "scorer": "Version of the scoring",
     "judges": "Judges",
 }
+_VERSIONS = {"packages", "scored_with"}
 _COSTS = {"generated_tokens", "tokens_per_second", "engine_seconds"}  # shown with the costs
 
 
@@ -88,15 +89,26 @@ def facts(library: Library, origin: Origin) -> list[Fact]:
 
 
 def words(value: Any) -> str:
-    """Plain data in one line: `torch 2.13.0, vllm 0.32.0`; what is None or empty is left out."""
+    """Plain data in one line: `top p: 0.95, seed: 1234`; what is None or empty is left out."""
     if isinstance(value, dict):
-        parts = ((str(key).replace("_", " "), words(inner)) for key, inner in value.items())
-        return ", ".join(f"{key} {inner}" for key, inner in parts if inner)
+        parts = ((_name(str(key)), words(inner), isinstance(inner, dict)) for key, inner in value.items())
+        return ", ".join(
+            f"{name}: ({inner})" if is_nested else f"{name}: {inner}" for name, inner, is_nested in parts if inner
+        )
     if isinstance(value, (list, tuple)):
         return ", ".join(filter(None, map(words, value)))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)
+
+
+def _name(key: str) -> str:
+    """A key in words; the name of a file as it is."""
+    return key if "." in key else key.replace("_", " ")
+
+
+def _versions(value: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {words(version)}" for name, version in value.items() if words(version))
 
 
 def _count(file: ResultFile, origin: Origin) -> int:
@@ -125,7 +137,7 @@ def _text(key: str, value: Any, benchmark: str) -> str:
     if key in {"data", "settings"} and benchmark and isinstance(value, dict):
         inner = words({name: what for name, what in value.items() if name != "benchmark"})
         return f"{benchmark_name(benchmark)}: {inner}"
-    return words(value)
+    return _versions(value) if key in _VERSIONS and isinstance(value, dict) else words(value)
 
 
 def _code(state: dict[str, Any]) -> str:

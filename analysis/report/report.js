@@ -1,5 +1,32 @@
 "use strict";
 
+// What is closed is opened for a link into it, and on paper.
+(() => {
+  function openTarget(hash) {
+    let place = document.getElementById(hash.slice(1));
+    for (; place; place = place.parentElement) {
+      if (place.tagName === "DETAILS") place.open = true;
+    }
+  }
+
+  let opened = [];
+  addEventListener("hashchange", () => openTarget(location.hash));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (link) openTarget(link.hash);
+  });
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const one of opened) one.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const one of opened) one.open = false;
+  });
+  openTarget(location.hash);
+  // The browser went there while it was closed.
+  document.getElementById(location.hash.slice(1))?.scrollIntoView();
+})();
+
 // Texts of models come from JSON and go into the page through textContent alone.
 (() => {
   const data = document.getElementById("case-data");

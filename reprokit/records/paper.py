@@ -63,7 +63,7 @@ _STRESS = Exhibit(STRESS, "all", note="which benchmarks it shows is not known: a
 _APPENDIX = "not described anywhere; taken for the stress test of Figure 4 on all benchmarks"
 
 FIGURES: dict[str, Exhibit] = {
-    "2": Exhibit((ONE_EPOCH,), "last", note="its form is not known: the change against the base after one epoch"),
+    "2": Exhibit((ONE_EPOCH,), "last", note="the change against the base after one epoch is taken"),
     "3": Exhibit(_runs(MAIN, [COT]), "all"),
     "4": _STRESS,
     "5": Exhibit(_runs(QWEN3, [COT]), "all", note="which benchmarks it shows is not known: all nine are taken"),

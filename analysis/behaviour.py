@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.library import BASE_STEP, Library, read_library
+from analysis.holdings import BASE_STEP, Library, read_library
 from analysis.names import benchmark_name, benchmark_place
 from analysis.remedy import to_fill
 from analysis.runs import Entry

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from analysis.columns import Column, column_of, is_change
 from analysis.exhibits import model_and_data
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.names import group_of
 from analysis.panels import ORIGINS, Panel, Point, Series, Shown, add_point, entries_at
 from analysis.runs import Entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from analysis.library import BASE_STEP
+from analysis.holdings import BASE_STEP
 from analysis.panels import ORIGINS, cells_in_words, has_gaps, notes_on
 from analysis.plans import Plan
 from analysis.published import paper_run

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.columns import Column
-from analysis.library import BASE_STEP, Library, read_library
+from analysis.holdings import BASE_STEP, Library, read_library
 from analysis.names import plural
 from analysis.panels import entries_at
 from analysis.published import paper_run

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.columns import NINE_COLUMNS, SAFETY_COLUMNS, Column
-from analysis.library import BASE_STEP, Library, read_library
+from analysis.holdings import BASE_STEP, Library, read_library
 from analysis.names import benchmark_name, benchmark_place, plural
 from analysis.paper_recipes import paper_recipes
 from analysis.published import measured_run

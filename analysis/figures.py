@@ -31,7 +31,7 @@ from analysis.captions import caption, footer, reason
 from analysis.completeness import Lack
 from analysis.dots import draw_dots
 from analysis.drawing import draw_grid, grid_rows
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.marks import Text, render
 from analysis.names import plural
 from analysis.own_plans import own_plans, own_runs
@@ -58,7 +58,7 @@ class Drawn:
 
     paths: list[Path]
     plans: list[Plan]
-    library: Library
+    holdings: Library
 
 
 def draw_all(results: Path, out: Path, ids: Sequence[str] = ()) -> list[Path]:
@@ -243,7 +243,7 @@ def _name_missing(drawn: Drawn) -> bool:
             found += [cell for cell in cells if cell not in found]
     for run, cells in missing.items():
         print(f"partial: no result yet of {run}: {', '.join(cells_in_words(cells))}")
-    for line in to_fill(drawn.library, missing):
+    for line in to_fill(drawn.holdings, missing):
         print(line)
     return bool(missing)
 

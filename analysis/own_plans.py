@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.behaviour import Share, behaviour
 from analysis.columns import Column, column_of
 from analysis.completeness import run_matrix
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.panels import LENGTH, SCORE, TRUNCATED, Panel, Point, Series, Shown, build_panels
 from analysis.plans import Plan, fold_single_step, mixed_curves
 from analysis.published import measured_run

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from analysis.columns import Column
 from analysis.completeness import Lack
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.names import benchmark_name, benchmark_place
 from analysis.runs import Entry
 from reprokit.records.record import Origin, Record

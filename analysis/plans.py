@@ -9,7 +9,7 @@ from itertools import product
 from analysis.blocks import Block, change_blocks, last_step, level_blocks, panel_blocks
 from analysis.completeness import Lack, run_matrix
 from analysis.exhibits import PICTURES, Picture, shared_words, short_names
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.panels import (
     LENGTH,
     SCORE,

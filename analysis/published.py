@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.library import Library
+from analysis.holdings import Library
 from reprokit.recipe.load import PUBLISHED
 
 

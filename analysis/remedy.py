@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.library import Library
+from analysis.holdings import Library
 from reprokit.records.run_directory import RunDirectory
 from reprokit.words import interpreter
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.runs import Entry
 from reprokit.records.details import CellDetails
 from reprokit.records.record import Record

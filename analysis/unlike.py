@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.columns import Column
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.runs import Entry
 from reprokit.records.record import Record
 

@@ -16,7 +16,7 @@ from analysis.claims.__main__ import main
 from analysis.claims.findings import direction
 from analysis.claims.runs import COT, NUMINA, split_dataset, split_model
 from analysis.claims.verdict import Status
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.names import GENERAL
 from analysis.runs import ResultFile
 from analysis.statistics import from_interval

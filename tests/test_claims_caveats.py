@@ -15,7 +15,7 @@ from analysis.claims.evidence import Cells
 from analysis.claims.findings import Claimed, on_mean, on_most
 from analysis.claims.runs import trained_runs
 from analysis.columns import ALPACA, NINE_COLUMNS
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.runs import ResultFile
 from analysis.statistics import from_interval, mean, paired
 from reprokit.records.details import Details

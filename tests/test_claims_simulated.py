@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.claims import CLAIMS, Verdict, judge
 from analysis.claims.course import Course, largest_change
 from analysis.claims.optimisation import extreme_status
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.names import IN_DOMAIN, OUT_OF_DOMAIN
 from analysis.runs import ResultFile
 from analysis.statistics import clustered_covariance

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.compare import compare, main, sides
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.statistics import difference
 from reprokit.records.details import CellDetails, Details, Lengths, details_path
 from reprokit.records.files import write_json

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.completeness import Lack, Matrix, by_benchmark, main, matrix
-from analysis.library import read_library
+from analysis.holdings import read_library
 from analysis.remedy import to_fill
 from reprokit.recipe.load import PUBLISHED
 from reprokit.records.paper import TABLES

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from analysis import behaviour as table
-from analysis.library import read_library
+from analysis.holdings import read_library
 from reprokit import benchmarks
 from reprokit.benchmarks.grading.answers import after_thinking
 from reprokit.benchmarks.interface import PROTOCOLS, Item

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from analysis import figures, style
 from analysis.captions import footer
 from analysis.drawing import draw_grid, grid_rows
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.marks import Text
 from analysis.names import benchmark_name
 from analysis.own_plans import headline_columns, own_plans

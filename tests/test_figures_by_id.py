@@ -23,7 +23,7 @@ from analysis import figures, statistics, style
 from analysis.captions import caption
 from analysis.columns import Column
 from analysis.exhibits import PICTURES, short_names
-from analysis.library import read_library
+from analysis.holdings import read_library
 from analysis.plans import Plan, paper_plan
 from reprokit.records.files import sha256_of_file
 from reprokit.records.paper import FIGURES, NINE

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis import figures, style
 from analysis.captions import caption, footer
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.own_plans import own_plans, own_runs
 from analysis.plans import Plan, paper_plan
 from reprokit.recipe.load import PUBLISHED

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.columns import IFEVAL, NINE_COLUMNS, REASONING, Column, column_of
 from analysis.completeness import matrix
-from analysis.library import read_library
+from analysis.holdings import read_library
 from reprokit.campaign.run_folder import write_recipe
 from reprokit.collect import main
 from reprokit.errors import UserError

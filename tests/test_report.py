@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from analysis.claims import RULE
-from analysis.library import read_library
+from analysis.holdings import read_library
 from analysis.report.__main__ import main
 from analysis.report.cases import all_cases
 from reprokit.records.details import Behaviour, Case, CaseResponse, CellDetails, Details, Lengths

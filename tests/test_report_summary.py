@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.claims import CLAIMS, Claim
 from analysis.claims.verdict import Status, Used, Verdict
 from analysis.completeness import matrix
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.report.summary import heads, side_by_side, summarise
 
 PAPERS = "Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis import statistics
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.runs import Entry, ResultFile
 from analysis.statistics import Difference, Estimate, count_test, difference, highest, interval, mean, paired, unpaired
 from reprokit.records.details import CellDetails, Details, Lengths

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import tables
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.tables import Cell, Piece, Row, Table, as_latex, as_markdown, numbers
 from analysis.tables.__main__ import main
 from analysis.tables.model import Footnotes

@@ -14,7 +14,7 @@ import pytest
 
 from analysis import tables
 from analysis.columns import Column, column_of, is_change
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.paper_recipes import paper_recipes
 from analysis.statistics import difference
 from analysis.tables import Cell, Piece, Table, lookup

@@ -10,7 +10,7 @@ from analysis.claims.evidence import Evidence
 from analysis.claims.findings import UNTESTABLE
 from analysis.claims.optimisation import NO_COURSE
 from analysis.claims.verdict import Finding, Status, Used, Verdict
-from analysis.library import Library
+from analysis.holdings import Library
 from reprokit.errors import UserError
 from reprokit.records.record import Origin
 

@@ -22,7 +22,7 @@ from analysis.claims import CLAIMS, RULE, Claim, Verdict, judge
 from analysis.claims.findings import interval_words, number, p_words
 from analysis.claims.verdict import Finding
 from analysis.completeness import matrix
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.names import plural
 from analysis.remedy import to_fill
 from reprokit.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analysis.columns import column_of
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.names import benchmark_name
 from analysis.published import paper_run
 from analysis.runs import Entry

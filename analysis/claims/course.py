@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.claims.evidence import Evidence, is_points
 from analysis.claims.runs import TrainedRun
 from analysis.columns import Column
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.runs import Entry
 from analysis.statistics import (
     LEVEL,
@@ -104,8 +104,8 @@ def largest_change(
 
 def score_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course | None:
     """The scores of a column from the base to the last step; None with too few steps or without a known spread."""
-    steps = [BASE_STEP, *evidence.library.steps(run.name, evidence.origin, [column])]
-    entries = [evidence.library.best(run.name, step, column, evidence.origin) for step in steps]
+    steps = [BASE_STEP, *evidence.holdings.steps(run.name, evidence.origin, [column])]
+    entries = [evidence.holdings.best(run.name, step, column, evidence.origin) for step in steps]
     known = [entry for entry in entries if entry is not None]
     if entries[0] is None or len(known) < MIN_POINTS or not is_points(column):
         return None
@@ -114,7 +114,7 @@ def score_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course 
     for entry in known:
         evidence.use(entry)
     values = np.array([entry.record.value for entry in known])
-    found = _paired_covariance(evidence.library, known) or _separate_covariance(known)
+    found = _paired_covariance(evidence.holdings, known) or _separate_covariance(known)
     return None if found is None else Course(tuple(steps), values, *found, known[0].record.items)
 
 
@@ -124,8 +124,8 @@ def length_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course
     The spread of the lengths is not in the records: the largest that a length between 0 and the token limit can have at
     this mean is taken (Bhatia and Davis 2000), for one response per problem. Steps without a length are left out.
     """
-    steps = [BASE_STEP, *evidence.library.steps(run.name, evidence.origin, [column])]
-    found = [(step, evidence.library.best(run.name, step, column, evidence.origin)) for step in steps]
+    steps = [BASE_STEP, *evidence.holdings.steps(run.name, evidence.origin, [column])]
+    found = [(step, evidence.holdings.best(run.name, step, column, evidence.origin)) for step in steps]
     known = [(step, *lengths) for step, entry in found if entry and (lengths := _length(evidence, entry))]
     if not evidence.are_alike([entry for _, entry in found if entry]):
         return None
@@ -138,7 +138,7 @@ def length_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course
 def _length(evidence: Evidence, entry: Entry) -> tuple[float, float] | None:
     """Mean length and its standard error."""
     record = entry.record
-    limit = token_limit(evidence.library, entry)
+    limit = token_limit(evidence.holdings, entry)
     if record.mean_response_tokens is None or limit is None or not record.items:
         return None
     evidence.use(entry)

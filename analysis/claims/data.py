@@ -11,7 +11,7 @@ from analysis.claims.optimisation import ALL, DIP, dip_of, shapes
 from analysis.claims.runs import COT, COUNTDOWN, NO_COT, NUMINA, R1, TrainedRun, by_size, pairs
 from analysis.claims.verdict import Finding, Status
 from analysis.columns import ALPACA, IFEVAL, REASONING, TRUTHFULQA
-from analysis.library import BASE_STEP
+from analysis.holdings import BASE_STEP
 from analysis.statistics import LEVEL
 
 MODELS = "all models"

@@ -9,7 +9,7 @@ from analysis.claims.caveats import Caveats, caveats, unlike
 from analysis.claims.runs import TrainedRun, of_main_recipe, trained_runs
 from analysis.claims.verdict import Used
 from analysis.columns import ACCURACY, CHANGE, NINE_COLUMNS, Column, column_of
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.names import SAFETY, benchmark_name, group_of
 from analysis.runs import Entry
 from analysis.statistics import Difference, Z, difference, from_interval
@@ -24,7 +24,7 @@ Cells = dict[tuple[str, Column], Difference]  # by subject (a model or a run) an
 class Evidence:
     """The numbers of one origin, for the test of one claim; `only` is the run that the person asked for."""
 
-    library: Library
+    holdings: Library
     origin: Origin
     only: str | None = None
     used: dict[Used, Entry] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Evidence:
     runs: list[TrainedRun] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.runs = trained_runs(self.library, self.origin, self.only)
+        self.runs = trained_runs(self.holdings, self.origin, self.only)
 
     def label(self, run: TrainedRun) -> str:
         """How a run is called: by its model, or by its name where another run has the same settings."""
@@ -56,23 +56,23 @@ class Evidence:
 
     def caveats(self) -> Caveats:
         """What a reader must know of the numbers used."""
-        return caveats(self.library, list(self.used.values()), self.uneven, self.left_out)
+        return caveats(self.holdings, list(self.used.values()), self.uneven, self.left_out)
 
     def are_alike(self, entries: Sequence[Entry]) -> bool:
         """Whether numbers were evaluated in the same way; remembers those that are left out because they were not."""
         for entry in entries[1:]:
-            if why := unlike(self.library, entries[0], entry):
+            if why := unlike(self.holdings, entries[0], entry):
                 self.left_out.append(f"{benchmark_name(entry.record.benchmark)} of {entry.record.run} ({why})")
                 return False
         return True
 
     def columns(self, run: str) -> list[Column]:
         """The columns of capability that a run has: the paper's nine, and the accuracy of other benchmarks."""
-        return [column for column in self.library.columns(run, self.origin) if is_capability(column)]
+        return [column for column in self.holdings.columns(run, self.origin) if is_capability(column)]
 
     def last_step(self, *runs: TrainedRun) -> int | None:
         """The last step that all these runs have scores at; None if they share none."""
-        shared = set.intersection(*(set(self.library.steps(run.name, self.origin)) for run in runs))
+        shared = set.intersection(*(set(self.holdings.steps(run.name, self.origin)) for run in runs))
         return max(shared, default=None)
 
     def against_base(self, run: TrainedRun, keep: Keep | None = None) -> Cells:
@@ -94,20 +94,20 @@ class Evidence:
 
     def _cells(self, subject: str, a: tuple[str, int], b: tuple[str, int], keep: Keep | None) -> Cells:
         cells = {}
-        for column in filter(keep or is_capability, self.library.columns(b[0], self.origin)):
-            first, second = self.library.best(*a, column, self.origin), self.library.best(*b, column, self.origin)
+        for column in filter(keep or is_capability, self.holdings.columns(b[0], self.origin)):
+            first, second = self.holdings.best(*a, column, self.origin), self.holdings.best(*b, column, self.origin)
             if first is None or second is None or first.record.unit != second.record.unit:
                 continue
             if not self.are_alike((first, second)):
                 continue
             self.use(first)
             self.use(second)
-            cells[subject, column] = difference(self.library, first, second)
+            cells[subject, column] = difference(self.holdings, first, second)
         return cells
 
     def _reported_changes(self, run: TrainedRun, keep: Keep | None) -> Cells:
         cells = {}
-        for entry in self.library.entries(run.name, self.origin):
+        for entry in self.holdings.entries(run.name, self.origin):
             column = column_of(entry.record)
             if column is None or not entry.record.metric.endswith(CHANGE) or not (keep or is_capability)(column):
                 continue

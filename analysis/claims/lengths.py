@@ -28,7 +28,7 @@ def reported_shrink(evidence: Evidence, claimed: Claimed, runs: Iterable[Trained
 
 
 def _ranges(evidence: Evidence, run: TrainedRun, end: str) -> dict[int, Entry]:
-    entries = evidence.library.entries(run.name, evidence.origin)
+    entries = evidence.holdings.entries(run.name, evidence.origin)
     return {entry.record.step: entry for entry in entries if entry.record.metric.endswith(end)}
 
 

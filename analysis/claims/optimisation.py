@@ -22,7 +22,7 @@ from analysis.claims.lengths import reported_shrink
 from analysis.claims.runs import COT, TrainedRun, by_size
 from analysis.claims.verdict import Finding, Status
 from analysis.columns import Column
-from analysis.library import BASE_STEP
+from analysis.holdings import BASE_STEP
 from analysis.names import GENERAL, IN_DOMAIN, OUT_OF_DOMAIN, group_of
 from analysis.statistics import Difference
 
@@ -60,7 +60,7 @@ def one_epoch(evidence: Evidence) -> list[Finding]:
 
 
 def _end(evidence: Evidence, run: TrainedRun) -> int:
-    return max((entry.record.step for entry in evidence.library.entries(run.name, evidence.origin)), default=0)
+    return max((entry.record.step for entry in evidence.holdings.entries(run.name, evidence.origin)), default=0)
 
 
 def long_runs(evidence: Evidence) -> list[TrainedRun]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.library import Library
+from analysis.holdings import Library
 from reprokit.records.record import Origin, Record
 
 COT, NO_COT, NUMINA, COUNTDOWN, R1 = "Math-CoT", "Math-NoCoT", "NuminaMath", "Countdown-CoT", "DeepSeek-R1"

@@ -9,7 +9,7 @@ from analysis.behaviour import behaviour
 from analysis.claims import RULE, judge
 from analysis.completeness import Matrix, by_benchmark, matrix
 from analysis.figures import draw
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.report.cases import all_cases
 from analysis.report.cost import costs
 from analysis.report.page import render
@@ -32,7 +32,7 @@ def write_report(results: Path, figures: Path, tables: Path, out: Path) -> tuple
     Raises:
         UserError: there is no result file, or some cannot be read.
     """
-    library = draw(results, figures).library
+    library = draw(results, figures).holdings
     pictures = read_pictures(figures)
     found = matrix(library)
     write_text(out / "index.html", _page(results, library, found, pictures, write_all(library, tables)))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.names import benchmark_name, benchmark_place
 from reprokit.records.details import Case, CaseResponse, Details
 from reprokit.records.result import FINISHED

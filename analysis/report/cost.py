@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.runs import ResultFile
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from PIL import Image
 
-from analysis.library import BASE_STEP
+from analysis.holdings import BASE_STEP
 from analysis.tables.model import Source
 from reprokit.records.files import read_json
 

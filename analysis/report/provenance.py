@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.names import benchmark_name
 from analysis.runs import ResultFile
 from reprokit.records.details import details_path

@@ -10,7 +10,7 @@ from typing import get_args
 from analysis.claims import CLAIMS
 from analysis.claims.verdict import Status, Verdict
 from analysis.completeness import Matrix
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.published import paper_run
 from reprokit.records.paper import base_of
 from reprokit.records.record import Origin

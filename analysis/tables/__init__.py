@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.published import measured_run
 from analysis.tables.as_csv import csv
 from analysis.tables.as_latex import latex

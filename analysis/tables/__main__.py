@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.names import plural
 from analysis.remedy import to_fill
 from analysis.tables import NUMBERS, Table, build_all, csv, latex, markdown

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from analysis.columns import Column
 from analysis.completeness import Lack, run_matrix
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.published import measured_run
 from analysis.runs import Entry
 from analysis.statistics import difference
@@ -28,7 +28,7 @@ def fill(library: Library, layout: Layout) -> Table:
 class Filler:
     """Fills the cells of one table and remembers which records it has used."""
 
-    library: Library
+    holdings: Library
     layout: Layout
     footnotes: Footnotes = field(default_factory=Footnotes)
     used: dict[int, Entry] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Filler:
     def _remarks(self, values: Sequence[Values], missing: Sequence[Lack]) -> list[str]:
         layout = self.layout
         places = ((line.run, line.step) for line in layout.lines)
-        others = lookup.beside_the_columns(self.library, places, layout.columns)
+        others = lookup.beside_the_columns(self.holdings, places, layout.columns)
         for entry in others:
             self._use(entry)
         return [
@@ -79,17 +79,17 @@ class Filler:
 
     def _values(self, line: Line, column: Column) -> Values:
         run, step = line.run, line.step
-        measured = lookup.measured(self.library, run, step, column)
-        paper = lookup.reported(self.library, run, step, column, self.layout.number)
+        measured = lookup.measured(self.holdings, run, step, column)
+        paper = lookup.reported(self.holdings, run, step, column, self.layout.number)
         quantity: Quantity = "score"
-        if paper is None and (paper := lookup.change(self.library, run, step, column)):
+        if paper is None and (paper := lookup.change(self.holdings, run, step, column)):
             quantity = "change against base"
         reported = paper.entry if paper else None
         for other in paper.others if paper else ():
             self._use(other)
         found = None
         if measured and reported and quantity == "score":
-            found = difference(self.library, reported, measured)
+            found = difference(self.holdings, reported, measured)
         return Values(
             *(run, step, column, quantity),
             measured=self._use(measured),
@@ -123,8 +123,8 @@ class Filler:
 
     def _missing(self) -> list[Lack]:
         """Cells without a result of the measured runs of this table; of a run of its own all of them."""
-        runs = sorted({measured_run(self.library, line.run) for line in self.layout.lines})
-        lacking = [lack for run in runs for lack in run_matrix(self.library, run).lacking]
+        runs = sorted({measured_run(self.holdings, line.run) for line in self.layout.lines})
+        lacking = [lack for run in runs for lack in run_matrix(self.holdings, run).lacking]
         if self.layout.number is None:
             return lacking
         steps = {line.step for line in self.layout.lines}
@@ -133,7 +133,7 @@ class Filler:
 
     def _made_from(self) -> tuple[Source, ...]:
         records = Counter(entry.file for entry in self.used.values())
-        files = (file for file in self.library.files if file.name in records)
+        files = (file for file in self.holdings.files if file.name in records)
         return tuple(Source(file.name, file.sha256, records[file.name]) for file in files)
 
 

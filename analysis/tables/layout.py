@@ -17,7 +17,7 @@ from analysis.columns import (
     TRUTHFULQA,
     Column,
 )
-from analysis.library import BASE_STEP, Library
+from analysis.holdings import BASE_STEP, Library
 from analysis.paper_recipes import default_recipe, paper_recipes
 from analysis.published import measured_run
 from reprokit.recipe import Recipe, row_count

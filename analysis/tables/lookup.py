@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.columns import Column, column_of, is_change
-from analysis.library import Library
+from analysis.holdings import Library
 from analysis.published import measured_run, paper_run
 from analysis.runs import Entry
 from analysis.tables import numbers

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from analysis.columns import Column
-from analysis.library import Library, read_library
+from analysis.holdings import Library, read_library
 from analysis.runs import Entry
 from analysis.statistics import difference
 from reprokit.errors import UserError

@@ -44,7 +44,7 @@ from reprokit.errors import UserError
 from reprokit.records.details import details_path
 from reprokit.records.files import DamagedFileError, read_json, sha256_of_file, write_bytes, write_json
 from reprokit.records.paper import FIGURES, exhibit
-from reprokit.words import PARTIAL, interpreter, split
+from reprokit.words import PARTIAL, interpreter, options
 from reprokit.words import run as run_command
 
 FORMATS = ("pdf", "png")
@@ -218,19 +218,16 @@ def command(words: Sequence[str]) -> int:
     Raises:
         UserError: an unknown word, or what `draw_all` raises.
     """
-    options = {"results": "results", "out": "figures", "figure": ""}
-    for key, value in split(words, __doc__ or ""):
-        if key not in options or not value:
-            raise UserError(f"{key}={value} is not understood; valid: results=DIR out=DIR figure=3,6")
-        options[key] = value
-    out = Path(options["out"])
-    ids = list(dict.fromkeys(number.strip() for number in options["figure"].split(",") if number.strip()))
-    drawn = draw(Path(options["results"]), out, ids)
+    defaults = {"results": "results", "out": "figures", "figure": ""}
+    given = options(words, defaults, __doc__ or "", "; valid: results=DIR out=DIR figure=3,6")
+    out = Path(given["out"])
+    ids = list(dict.fromkeys(number.strip() for number in given["figure"].split(",") if number.strip()))
+    drawn = draw(Path(given["results"]), out, ids)
     for plan in drawn.plans:
         if not plan.points:
             print(f"figure {plan.figure}: {reason(plan, interpreter())}")
     pictures = plural(sum(path.suffix == ".pdf" for path in drawn.paths), "figure")
-    print(f"{pictures} (PDF and PNG) of {options['results']} in {out}, listed in {out / 'index.json'}")
+    print(f"{pictures} (PDF and PNG) of {given['results']} in {out}, listed in {out / 'index.json'}")
     return PARTIAL if _name_missing(drawn) else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reprokit.errors import UserError
@@ -25,6 +25,20 @@ def split(words: Sequence[str], usage: str) -> list[tuple[str, str]]:
             raise UserError(f"{word!r} is not of the form key=value.\n\n{usage}")
         pairs.append((key, value))
     return pairs
+
+
+def options(words: Sequence[str], defaults: Mapping[str, str], usage: str, hint: str) -> dict[str, str]:
+    """The value of every option: what the words say, else its default.
+
+    Raises:
+        UserError: a word that is no option or has no value; the message ends with `hint`.
+    """
+    found = dict(defaults)
+    for key, value in split(words, usage):
+        if key not in found or not value:
+            raise UserError(f"{key}={value} is not understood{hint}")
+        found[key] = value
+    return found
 
 
 def truth(key: str, value: str) -> bool:

@@ -102,20 +102,26 @@ def largest_change(
     return Extreme(candidates[best], change, max(0.0, float(np.max(changes + reach * errors))))
 
 
+def _over_steps(evidence: Evidence, run: TrainedRun, column: Column) -> list[tuple[int, Entry | None]]:
+    """The base and every step at which the run has a score of this column, each with its record."""
+    steps = [BASE_STEP, *evidence.holdings.steps(run.name, evidence.origin, [column])]
+    return [(step, evidence.holdings.best(run.name, step, column, evidence.origin)) for step in steps]
+
+
 def score_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course | None:
     """The scores of a column from the base to the last step; None with too few steps or without a known spread."""
-    steps = [BASE_STEP, *evidence.holdings.steps(run.name, evidence.origin, [column])]
-    entries = [evidence.holdings.best(run.name, step, column, evidence.origin) for step in steps]
-    known = [entry for entry in entries if entry is not None]
-    if entries[0] is None or len(known) < MIN_POINTS or not is_points(column):
+    found = _over_steps(evidence, run, column)
+    known = [entry for _, entry in found if entry is not None]
+    if found[0][1] is None or len(known) < MIN_POINTS or not is_points(column):
         return None
     if not evidence.are_alike(known):
         return None
     for entry in known:
         evidence.use(entry)
     values = np.array([entry.record.value for entry in known])
-    found = _paired_covariance(evidence.holdings, known) or _separate_covariance(known)
-    return None if found is None else Course(tuple(steps), values, *found, known[0].record.items)
+    spread = _paired_covariance(evidence.holdings, known) or _separate_covariance(known)
+    steps = tuple(step for step, _ in found)
+    return None if spread is None else Course(steps, values, *spread, known[0].record.items)
 
 
 def length_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course | None:
@@ -124,8 +130,7 @@ def length_course(evidence: Evidence, run: TrainedRun, column: Column) -> Course
     The spread of the lengths is not in the records: the largest that a length between 0 and the token limit can have at
     this mean is taken (Bhatia and Davis 2000), for one response per problem. Steps without a length are left out.
     """
-    steps = [BASE_STEP, *evidence.holdings.steps(run.name, evidence.origin, [column])]
-    found = [(step, evidence.holdings.best(run.name, step, column, evidence.origin)) for step in steps]
+    found = _over_steps(evidence, run, column)
     known = [(step, *lengths) for step, entry in found if entry and (lengths := _length(evidence, entry))]
     if not evidence.are_alike([entry for _, entry in found if entry]):
         return None

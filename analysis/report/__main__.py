@@ -16,21 +16,17 @@ from pathlib import Path
 from analysis.completeness import by_benchmark
 from analysis.remedy import to_fill
 from analysis.report.build import write_report
-from reprokit.errors import UserError
-from reprokit.words import PARTIAL, run, split
+from reprokit.words import PARTIAL, options, run
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    folders = {name: Path.cwd() / name for name in ("results", "figures", "tables")} | {"out": Path.cwd() / "report"}
+    defaults = {"results": "results", "figures": "figures", "tables": "tables", "out": "report"}
 
     def command() -> int:
-        for key, value in split(words, __doc__ or ""):
-            if key not in folders or not value:
-                raise UserError(
-                    f"{key}={value} is not understood; valid: {', '.join(f'{name}=DIR' for name in folders)}"
-                )
-            folders[key] = Path.cwd() / value
+        valid = ", ".join(f"{name}=DIR" for name in defaults)
+        given = options(words, defaults, __doc__ or "", f"; valid: {valid}")
+        folders = {name: Path.cwd() / value for name, value in given.items()}
         print(f"reporting what is in {folders['results']}", flush=True)
         library, found = write_report(**folders)
         page = folders["out"] / "index.html"

@@ -23,7 +23,7 @@ from analysis.remedy import to_fill
 from analysis.tables import NUMBERS, Table, build_all, csv, latex, markdown
 from reprokit.errors import UserError
 from reprokit.records.files import write_json, write_text
-from reprokit.words import PARTIAL, interpreter, run, split
+from reprokit.words import PARTIAL, interpreter, options, run
 
 FORMATS = {"md": markdown, "csv": csv, "tex": latex}
 INDEX = "index"
@@ -95,11 +95,8 @@ def tabulate(words: Sequence[str]) -> int:
     Raises:
         UserError: an unknown word or table, no results, or damaged ones.
     """
-    given = {"results": "results", "out": "tables", "table": ""}
-    for key, value in split(words, __doc__ or ""):
-        if key not in given or not value:
-            raise UserError(f"{key}={value} is not understood.\n\n{__doc__}")
-        given[key] = value
+    defaults = {"results": "results", "out": "tables", "table": ""}
+    given = options(words, defaults, __doc__ or "", f".\n\n{__doc__}")
     out = Path(given["out"])
     library = read_library(Path(given["results"]))
     tables = write_all(library, out)

@@ -53,7 +53,7 @@ lint: environment
 	$(BIN)/mypy
 
 test: lint $(VENV)/tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(BIN)/python -m pytest -q -m alone
 
 bench-training: $(VENV)/tests

@@ -23,7 +23,7 @@ from reprokit.campaign.selection import Kind, Selection, notes, select
 from reprokit.cluster import slurm
 from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
-from reprokit.stages import STAGES, figures_current
+from reprokit.stages import FUNCTIONS, STAGES, figures_current
 from reprokit.words import run as run_command
 from reprokit.words import split, stages, truth
 
@@ -88,7 +88,7 @@ def run(request: Request) -> None:
             cluster=cluster,
             profile=profile,
             stages=request.stages,
-            functions=STAGES,
+            functions=FUNCTIONS,
             figures_current=figures_current,
         )
         for loaded in select(request.selection)

@@ -41,6 +41,11 @@ def options(words: Sequence[str], defaults: Mapping[str, str], usage: str, hint:
     return found
 
 
+def without_dashes(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The words, with `watch=true` for `--watch`, for those names that are `flags`."""
+    return [f"{word[2:]}=true" if word.startswith("--") and word[2:] in flags else word for word in words]
+
+
 def truth(key: str, value: str) -> bool:
     """`true` or `false`."""
     if value.lower() not in ("true", "false"):

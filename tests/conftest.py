@@ -33,23 +33,37 @@ evaluation:
 """
 
 
-# Files whose tests take both cores or measure time: not beside others.
-ALONE = {
-    *("building", "building_derived", "checkpoints", "cluster", "devcluster", "doctor", "evaluate_command"),
-    *("generation", "generation_kills", "judge_endpoints", "pipeline_local", "pipeline_slurm"),
-    *("judges", "launch", "livecodebench", "math_benchmarks", "official_arithmetic", "parallel_engines"),
-    *("performance_scripts", "planner", "preparation", "published", "resume", "sandbox", "scoring", "sharing"),
-    *("ten_benchmarks", "training"),
+# Secrets of whoever launches, which are to be found nowhere afterwards.
+CANARIES = {
+    name: f"canary-of-{name.lower()}"
+    for name in (
+        *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "MY_PASSWORD"),
+        *("AWS_SECRET_ACCESS_KEY", "DATABASE_PASSWORD"),
+    )
 }
+# Files whose tests measure time or have a cluster of their own: not beside others.
+ALONE = {
+    *("building", "cluster", "devcluster", "doctor", "generation_kills", "judge_endpoints", "launch"),
+    *("livecodebench", "math_benchmarks", "planner", "sandbox", "scoring"),
+}
+# Files that train and start engines, the longest first: begun before all others, which then fill the gaps.
+LONG = (
+    *("published", "performance_scripts", "pipeline_local", "generation", "resume", "training", "evaluate_command"),
+    *("official_arithmetic", "parallel_engines", "checkpoints", "judges"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is not to run beside other tests, all that uses a Slurm or a whole run included."""
+    """Mark what is not to run beside other tests, all that uses a Slurm included; put the longest files first."""
     for item in items:
-        shared = {"slurm", "local_folder", "local_run"} & set(getattr(item, "fixturenames", ()))
-        if shared or item.path.stem.removeprefix("test_") in ALONE:
+        if "slurm" in getattr(item, "fixturenames", ()) or _name(item) in ALONE:
             item.add_marker(pytest.mark.alone)
+    items.sort(key=lambda item: LONG.index(_name(item)) if _name(item) in LONG else len(LONG))
+
+
+def _name(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")
 
 
 def launch(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -70,11 +84,20 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_engine(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The word for this machine with one process per job: a second engine takes longer to start than to draw."""
+    path = tmp_path_factory.mktemp("profile") / "here.yaml"
+    path.write_text("scheduler: local\ncheckpoints_per_element: 1000\n")
+    return f"cluster={path}"
+
+
+@pytest.fixture(scope="session")
 def local_folder(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which the tiny recipe ran on this machine, from preparation to figures."""
     folder = tmp_path_factory.mktemp("local")
-    done = launch(folder, f"recipe={tiny_recipe}", "cluster=local")
+    done = launch(folder, f"recipe={tiny_recipe}", "cluster=local", **CANARIES)
     assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "said.txt").write_text(done.stdout + done.stderr)
     return folder
 
 
@@ -82,6 +105,15 @@ def local_folder(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def local_run(local_folder: Path) -> RunDirectory:
     """The run folder of `local_folder`."""
     return RunDirectory(local_folder / "runs" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def trained_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The tiny recipe prepared and trained on this machine, with nothing evaluated."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = launch(folder, f"recipe={tiny_recipe}", "cluster=local", "stages=prepare,train")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return RunDirectory(folder / "runs" / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reprokit.errors import Interrupted
+from reprokit.leaving import SIGNALS, Leaving
 from reprokit.records.run_directory import RunDirectory
+
+LEFT = 75
 
 
 @dataclass
@@ -29,7 +33,8 @@ class Job:
     training: settings that differ from the recipe; threshold: elements up to which ZeRO-3 keeps a parameter whole;
     shard_bytes: largest file of a checkpoint or state; file_limit: bytes after which the disk of the last rank is full;
     worlds: number of ranks of each attempt, the last one for all that follow; kill_at: step at which to kill;
-    without it: a random moment.
+    without it: a random moment; told: instead of being killed, one rank or all are told to leave, by SIGUSR2 or SIGTERM
+    or both.
     """
 
     root: str
@@ -40,14 +45,16 @@ class Job:
     file_limit: int | None = None
     kills: int = 0
     kill_at: int | None = None
+    told: bool = False
 
 
 @dataclass
 class Attempt:
     """What became of one attempt.
 
-    codes: exit status of each rank; moment: what was waited for before the kill; writing: whether a checkpoint or state
-    was half written then; reached: last step with metrics; kept: last step with a state.
+    codes: exit status of each rank, LEFT of one that left as told; moment: what was waited for before the kill;
+    writing: whether a checkpoint or state was half written then; reached: last step with metrics; kept: last step with
+    a state.
     """
 
     codes: list[int]
@@ -89,12 +96,18 @@ def attempt(job: Job, world: int, kill: bool, draw: random.Random) -> Attempt:
         moment = "step" if job.kill_at is not None else draw.choice(["start", "step", "step", "step", "write", "write"])
         await_moment(job, moment, before, draw, ranks)
         writing = is_writing(job)
-        draw.shuffle(ranks)
-        for rank in ranks:
-            os.kill(rank, signal.SIGKILL)
-            time.sleep(draw.uniform(0, 0.02))
+        end(job, draw, ranks)
     codes = [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]
     return Attempt(codes, moment, writing, lines(job), RunDirectory(Path(job.root)).resume_step())
+
+
+def end(job: Job, draw: random.Random, ranks: list[int]) -> None:
+    """Kill the ranks, or tell some of them to leave, as a scheduler does: all at nearly the same time, or again."""
+    draw.shuffle(ranks)
+    for rank in ranks[: draw.choice([1, len(ranks)])] if job.told else ranks:
+        for number in draw.choice([SIGNALS[:1], SIGNALS[1:], SIGNALS]) if job.told else [signal.SIGKILL]:
+            os.kill(rank, number)
+            time.sleep(draw.uniform(0, 0.02))
 
 
 def await_moment(job: Job, moment: str, before: int, draw: random.Random, ranks: list[int]) -> None:
@@ -129,13 +142,20 @@ def lines(job: Job) -> int:
 
 
 def fork(job: Job, rank: int, world: int, port: int) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child listens
     child = os.fork()
     if child:
         return child
     code = 1
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # when it has left, as in a job
     try:
-        train(job, rank, world, port)
+        with Leaving() as leaving, leaving.polled():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            train(job, rank, world, port, leaving)
         code = 0
+    except Interrupted:
+        code = LEFT
     except BaseException:
         traceback.print_exc()
     finally:
@@ -143,7 +163,7 @@ def fork(job: Job, rank: int, world: int, port: int) -> int:
         os._exit(code)
 
 
-def train(job: Job, rank: int, world: int, port: int) -> None:
+def train(job: Job, rank: int, world: int, port: int, leaving: Leaving) -> None:
     variables = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in variables.items()})
     from reprokit.recipe import load_resolved
@@ -169,7 +189,8 @@ def train(job: Job, rank: int, world: int, port: int) -> None:
     kinds = {"arithmetic": Arithmetic, "precision": Precision}
     for key, value in job.training.items():
         setattr(recipe.training, key, kinds[key](value) if key in kinds else value)
-    loop.train(directory, recipe, rank=rank, world_size=world, progress=directory.root / "progress.json")
+    progress = directory.root / "progress.json"
+    loop.train(directory, recipe, rank=rank, world_size=world, progress=progress, leaving=leaving)
     engine.leave_distributed()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -163,18 +162,7 @@ def generate(run: RunDirectory, job: str, workers: int, cells: Sequence[Cell], *
     return "\n".join(said)
 
 
-def kill(workers: Sequence[subprocess.Popen[str]]) -> None:
-    for worker in workers:
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.communicate()
-
-
-def logged(run: RunDirectory, steps: Sequence[int] = STEPS) -> int:
-    """Lines in the logs of all workers."""
-    return sum(path.read_bytes().count(b"\n") for step in steps for path in run.sample_logs(step).glob("*.jsonl"))
-
-
-def wait_for(condition: Callable[[], bool], patience: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], patience: float = 300) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline

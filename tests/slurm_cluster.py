@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 DEVCLUSTER = Path(__file__).parents[1] / "slurm" / "devcluster" / "devcluster.py"
+PARTITIONS = ("main", "urgent", "cancelled")
 
 
 def devcluster(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

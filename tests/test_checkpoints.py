@@ -24,7 +24,7 @@ from reprokit.errors import UserError
 from reprokit.evaluation import worker
 from reprokit.recipe import load
 from reprokit.records import manifest
-from reprokit.records.files import write_json, write_json_lines
+from reprokit.records.files import sha256_of_file, write_json, write_json_lines
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
 from reprokit.training import checkpoints, shards
@@ -117,6 +117,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields), dtype=torch.bfloat16)
         model.save_pretrained(root / "reference" / name)
+        (root / "runs" / name).mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -225,8 +226,8 @@ def test_a_truncated_checkpoint_is_none(run: RunDirectory, file: str, damage: An
 
 def test_a_checkpoint_with_a_flipped_bit_is_not_evaluated(run: RunDirectory, tmp_path: Path) -> None:
     tokenizer().save_pretrained(run.tokenizer)
-    write_json(run.items_source("countdown"), {"items": "digest"})
     write_json_lines(run.items("countdown"), benchmarks.get("countdown").items(3))
+    write_json(run.items_source("countdown"), {"items": sha256_of_file(run.items("countdown"))})
     manifest.verify(run.checkpoint(5))
     (path,) = run.checkpoint(5).glob("model-00002-of-*.safetensors")
     flip_a_bit(path)

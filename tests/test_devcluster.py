@@ -227,3 +227,30 @@ def test_an_ordinary_user_runs_it_with_accounting() -> None:
         assert processes_naming(folder) == []
     finally:
         shutil.rmtree(home)
+
+
+def test_jobs_are_preempted_and_a_new_controller_finds_them(tmp_path: Path) -> None:
+    """A job of main is queued again, one of the partition cancelled is not."""
+    with running_cluster(tmp_path / "c") as variables:
+        folder = Path(variables["SLURM_CONF"]).parent
+
+        def submitted(*options: str) -> str:
+            words = ("sbatch", "--parsable", "-N1", "--exclusive", "--requeue", "--output=/dev/null", *options)
+            return run(variables, *words).strip()
+
+        def state(job_id: str) -> str:
+            return run(variables, "squeue", "--noheader", "--states=all", "--format=%T %r", f"--jobs={job_id}").strip()
+
+        again, gone = submitted("-wn1", "--wrap=sleep 99"), submitted("-wn2", "-pcancelled", "--wrap=sleep 99")
+        wait_for("running jobs", lambda: {state(again), state(gone)} == {"RUNNING None"})
+        restarted = devcluster("restart", "--folder", folder)
+        assert restarted.returncode == 0, restarted.stderr
+        assert {state(again), state(gone)} == {"RUNNING None"}
+        assert devcluster("status", "--folder", folder).returncode == 0
+        for partition in ("main", "cancelled"):  # the time in which jobs may leave by themselves is of no use here
+            run(variables, "scontrol", "update", f"partitionname={partition}", "gracetime=0")
+        run(variables, "sbatch", "--wait", "-N3", "-purgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+        assert state(again) in ("PENDING BeginTime", "PENDING Resources", "RUNNING None")
+        assert "Restarts=1" in run(variables, "scontrol", "show", "job", again)
+        assert state(gone).split()[0] == "PREEMPTED"
+    assert devcluster("restart", "--folder", tmp_path / "c").returncode == 1

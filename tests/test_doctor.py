@@ -20,7 +20,7 @@ from reprokit.cluster.asking import ask
 from reprokit.cluster.findings import Level
 from reprokit.cluster.inspection import Broken, Fault, Slurm
 from reprokit.cluster.profiles import load_profile
-from tests.slurm_cluster import running_cluster
+from tests.slurm_cluster import PARTITIONS, running_cluster
 
 
 def doctor(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -101,12 +101,14 @@ def administer(environment: dict[str, str], *words: str) -> None:
 def test_drained_nodes_and_partitions_that_are_down_are_told(slurm: dict[str, str], tmp_path: Path) -> None:
     update = ("scontrol", "update")
     administer(slurm, *update, "nodename=n2", "state=drain", "reason=fan | broken, row 3")
-    administer(slurm, *update, "partitionname=main", "state=down")
+    for partition in PARTITIONS:
+        administer(slurm, *update, f"partitionname={partition}", "state=down")
     try:
         done = doctor(tmp_path, slurm)
     finally:
         administer(slurm, *update, "nodename=n2", "state=resume")
-        administer(slurm, *update, "partitionname=main", "state=up")
+        for partition in PARTITIONS:
+            administer(slurm, *update, f"partitionname={partition}", "state=up")
     assert done.returncode == 1
     assert "nodes n2 | drained: fan | broken, row 3" in said(done, "warning")
     assert "partition main (default) | down: 3 nodes" in said(done, "warning")

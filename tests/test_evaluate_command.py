@@ -34,10 +34,10 @@ def command(module: str, folder: Path, *words: str) -> subprocess.CompletedProce
 
 
 @pytest.fixture(scope="module")
-def evaluated(local_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(local_run: RunDirectory, one_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which a checkpoint of the tiny run was evaluated as any model would be."""
     folder = tmp_path_factory.mktemp("evaluated")
-    words = ["model=" + str(local_run.checkpoint(16)), "name=any", "cluster=local", "benchmarks=countdown,math500"]
+    words = ["model=" + str(local_run.checkpoint(16)), "name=any", one_engine, "benchmarks=countdown,math500"]
     words += [f"evaluation.benchmarks.math500.path={STAND_INS}/math500.jsonl", "evaluation.max_tokens=12"]
     done = command("evaluate", folder, *words, "evaluation.benchmarks.countdown.items=4")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,13 +87,13 @@ def test_scoring_again_takes_the_samples_that_are_there(evaluated: Path, tmp_pat
 
 
 def test_nothing_that_was_drawn_or_measured_is_lost_when_less_is_asked_for(
-    evaluated: Path, local_run: RunDirectory, tmp_path: Path
+    evaluated: Path, local_run: RunDirectory, one_engine: str, tmp_path: Path
 ) -> None:
     """Fewer samples of one benchmark and none of another; then both as before, without drawing anything."""
     shutil.copytree(evaluated / "runs", tmp_path / "runs")
     run = RunDirectory(tmp_path / "runs" / "any")
     before = run.samples(0, "math500").read_text()
-    words = ["model=" + str(local_run.checkpoint(16)), "name=any", "cluster=local", "evaluation.max_tokens=12"]
+    words = ["model=" + str(local_run.checkpoint(16)), "name=any", one_engine, "evaluation.max_tokens=12"]
     words += [f"evaluation.benchmarks.math500.path={STAND_INS}/math500.jsonl"]
     less = command("evaluate", tmp_path, *words, "benchmarks=math500", "evaluation.benchmarks.math500.samples=1")
     assert less.returncode == 0, less.stdout + less.stderr

@@ -1,10 +1,9 @@
-"""Generation with real vLLM: feeding, sharing among workers, resume after kills, swapped weights."""
+"""Generation with real vLLM: feeding, sharing among workers, drawing again what is missing, swapped weights."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -34,15 +33,12 @@ from tests.generating import (
     generate,
     generated,
     keys,
-    kill,
-    logged,
     make_run,
     run_script,
     samples,
     set_items,
     set_recipe,
     start,
-    wait_for,
 )
 
 SAMPLING = Sampling(items=3, samples=1, temperature=0.6, top_p=0.95, max_tokens=8, seed=1)
@@ -87,7 +83,7 @@ def test_samples_are_what_the_engine_gave(undisturbed: RunDirectory) -> None:
     assert all(sample.response_tokens <= 150 for sample in drawn)
     assert not any("<|endoftext|>" in sample.text for sample in drawn)
     assert any("<|im_start|>" in sample.text for sample in drawn) and any("</think>" in sample.text for sample in drawn)
-    assert all(0 < sample.seconds < 60 and sample.prompt_tokens > 5 for sample in drawn)
+    assert all(0 < sample.seconds < 600 and sample.prompt_tokens > 5 for sample in drawn)
     assert len({(sample.text) for sample in drawn}) == len(drawn)
     greedy = samples(undisturbed, CELLS[0])
     assert all(one.text == other.text for one, other in zip(greedy[::2], greedy[1::2], strict=True))
@@ -132,39 +128,6 @@ def test_two_workers_draw_the_samples_of_one(prepared: RunDirectory, undisturbed
     # Seeds are of the request: the same text, but where a sum that was rounded otherwise tips a draw.
     pairs = list(zip(samples(run, cells[1]), samples(undisturbed, cells[1]), strict=True))
     assert sum(one.text == other.text for one, other in pairs) >= len(pairs) - 2
-
-
-def test_killed_at_random_moments_and_restarted_with_other_numbers_of_workers(
-    prepared: RunDirectory, undisturbed: RunDirectory, tmp_path: Path
-) -> None:
-    settings = {"countdown": {**GREEDY, "items": 60, "max_tokens": 200}}
-    cell = Cell(0, "countdown")
-    run, alone = copy(prepared, tmp_path / "tiny"), copy(prepared, tmp_path / "alone")
-    for each in (run, alone):
-        set_recipe(each, settings)
-    generate(alone, "1", 1, [cell])
-    total = len(all_keys(settings["countdown"]))
-    moments = sorted(random.Random(3).sample(range(1, total - 30), 3))
-    kept: dict[tuple[str, int], float] = {}
-    for number, (moment, workers) in enumerate(zip(moments, (2, 1, 2), strict=True)):
-        running = start(run, f"1{number}", workers, [cell])
-        wait_for(lambda moment=moment: logged(run, [0]) >= moment)
-        kill(running)
-        found = [json.loads(line) for path in run.sample_logs(0).glob("*.jsonl") for line in whole_lines(path)]
-        assert len({(row["item"], row["sample"]) for row in found}) == len(found)  # nothing is drawn twice
-        now = {(row["item"], row["sample"]): row["seconds"] for row in found}
-        assert kept.items() <= now.items() and not generated(run, cell)
-        kept = now
-    generate(run, "20", 1, [cell])
-    assert generated(run, cell) and keys(run, cell) == all_keys(settings["countdown"])
-    seconds = {(sample.item, sample.sample): sample.seconds for sample in samples(run, cell)}
-    assert kept.items() <= seconds.items()
-    assert_same_greedy(run, alone, cell)
-    assert not run.sample_logs(0).exists()
-
-
-def whole_lines(path: Path) -> list[bytes]:
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def test_only_what_is_missing_damaged_or_changed_is_drawn(undisturbed: RunDirectory, tmp_path: Path) -> None:
@@ -219,7 +182,8 @@ def test_prompts_without_room_are_recorded_and_a_benchmark_without_any_response_
 
 
 # One engine loads checkpoint A, then B, then C; another starts afresh with C. Both answer the same requests. With the
-# word "broken" the first one has not what renews the output embeddings.
+# word "broken" the first one has not what renews the output embeddings. Arguments: for each case, a JSON list of that
+# word, tokenizer and checkpoints.
 SWAPS = """
 import json, sys
 from pathlib import Path
@@ -228,7 +192,6 @@ module.claim_device(0, 2)
 from reprokit.evaluation.engine import Engine
 from reprokit.evaluation.requests import Request
 from reprokit.recipe.sampling import Sampling
-tokenizer, *checkpoints = map(Path, sys.argv[2:])
 def request(i, temperature):
     sampling = Sampling(items=1, samples=1, temperature=temperature, top_p=0.95, max_tokens=24, seed=3)
     return Request("b", f"{i}/{temperature}", 0, [5 + i, 40 + i, 77], sampling, 512)
@@ -243,12 +206,16 @@ def served(engine, checkpoints):
     exact = engine.swaps_exactly
     engine.close()
     return {"answers": answers, "swapped": swapped, "exact": exact}
-if sys.argv[1] == "broken":
-    module._refresh_output_head = lambda worker: None
-found = served(Engine(tokenizer, "float32", None), checkpoints)
-fresh = served(Engine(tokenizer, "float32", None), checkpoints[-1:])
-print("RESULT" + json.dumps({**found, "fresh": fresh["answers"][0]}))
+refresh, found = module._refresh_output_head, []
+for swaps, tokenizer, *checkpoints in map(json.loads, sys.argv[1:]):
+    checkpoints = list(map(Path, checkpoints))
+    module._refresh_output_head = refresh if swaps == "whole" else lambda worker: None
+    case = served(Engine(Path(tokenizer), "float32", None), checkpoints)
+    fresh = served(Engine(Path(tokenizer), "float32", None), checkpoints[-1:])
+    found.append({**case, "fresh": fresh["answers"][0]})
+print("RESULT" + json.dumps(found))
 """
+SWAPPED = [("prepared", "whole", True), ("tied", "whole", True), ("tied", "broken", False)]
 
 
 @pytest.fixture(scope="module")
@@ -256,19 +223,28 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return make_run(tmp_path_factory.mktemp("tied") / "tiny", {"countdown": GREEDY}, tied=True)
 
 
-@pytest.mark.parametrize(
-    ("kind", "swaps", "exact"), [("prepared", "whole", True), ("tied", "whole", True), ("tied", "broken", False)]
-)
+@pytest.fixture(scope="module")
+def swapped(prepared: RunDirectory, tied: RunDirectory) -> dict[tuple[str, str], dict[str, Any]]:
+    """What SWAPS finds, by kind of model and word."""
+    runs = {"prepared": prepared, "tied": tied}
+    cases = [
+        json.dumps([swaps, *map(str, (runs[kind].tokenizer, *(runs[kind].checkpoint(step) for step in STEPS)))])
+        for kind, swaps, _ in SWAPPED
+    ]
+    found = run_script(SWAPS, *cases)
+    return {(kind, swaps): one for (kind, swaps, _), one in zip(SWAPPED, found, strict=True)}
+
+
+@pytest.mark.parametrize(("kind", "swaps", "exact"), SWAPPED)
 def test_weights_swapped_in_place_answer_as_a_fresh_engine(
-    kind: str, swaps: str, exact: bool, request: pytest.FixtureRequest
+    swapped: dict[tuple[str, str], dict[str, Any]], kind: str, swaps: str, exact: bool
 ) -> None:
     """The first swap is tested and keeps the fresh engine; later ones are made in place if it was exact.
 
     vLLM on the CPU keeps a packed copy of the output embeddings, which it does not renew where they are tied: without
     what we do about it the test must say so, and the answers be right all the same.
     """
-    run: RunDirectory = request.getfixturevalue(kind)
-    found = run_script(SWAPS, swaps, run.tokenizer, *(run.checkpoint(step) for step in STEPS))
+    found = swapped[kind, swaps]
     assert found["exact"] is exact and found["swapped"] == [False, False, exact]
     assert found["answers"][2] == found["fresh"]
     assert len({tuple(answers) for answers in found["answers"]}) == 3

@@ -12,13 +12,13 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from reprokit import stages
 from reprokit.cluster import slurm as slurm_jobs
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
 from reprokit.records.files import read_json
 from reprokit.records.result import Cell, Generation
 from reprokit.records.run_directory import RunDirectory
+from tests import held
 from tests.generating import (
     all_keys,
     assert_same_greedy,
@@ -32,26 +32,28 @@ from tests.generating import (
 
 # Responses end where the context does: the longer the problem, the sooner, so that they do not all end at once.
 SETTINGS = {
-    "countdown": {"items": 400, "samples": 2, "context": 200, "temperature": 0.0},
-    "chain_sum": {"items": 100, "max_tokens": 80, "temperature": 0.0},
+    "countdown": {"items": 120, "samples": 2, "context": 200, "temperature": 0.0},
+    "chain_sum": {"items": 30, "max_tokens": 80, "temperature": 0.0},
 }
 STEPS = (0, 2)
 CELLS = [Cell(step, name) for step in STEPS for name in SETTINGS]
 TOTAL = len(STEPS) * sum(len(all_keys(own)) for own in SETTINGS.values())
-# Nodes, tasks per node, elements of the array (each has a checkpoint, or one has both) of every start.
-SHAPES = [(1, 1, 1), (1, 2, 1), (2, 1, 1), (1, 1, 2), (2, 2, 1)]
-KILLS = 10
+# Of every start: nodes, tasks per node, elements of the array (each has a checkpoint, or one has both); and how it is
+# killed.
+STARTS = [((2, 1, 1), "one"), ((1, 1, 1), "early"), ((1, 2, 1), "all"), ((1, 1, 2), "step"), ((2, 2, 1), "one")]
+MORE = 30  # samples that a start draws at most before it is killed, but for those that end in the same step
 
 
-def submit(run: RunDirectory, environment: dict[str, str], shape: tuple[int, int, int]) -> str:
-    """Submit the evaluation array for what is missing; returns its id."""
+def submit(run: RunDirectory, environment: dict[str, str], shape: tuple[int, int, int], limit: int) -> str:
+    """Submit the evaluation array for what is missing, up to `limit` samples of the run; returns its id."""
     nodes, tasks, elements = shape
     resources = Resources(nodes=nodes, tasks_per_node=tasks, hours=0.5)
     profile = ClusterProfile(partition="main", environment=environment, evaluate=resources)
     missing = [cell for cell in CELLS if not generated(run, cell)]
     steps = sorted({cell.step for cell in missing})
     groups = [missing] if elements == 1 else [[cell for cell in missing if cell.step == step] for step in steps]
-    job = Job("tiny", "evaluate", stages.evaluate, tuple((run.root, group, 1, 512) for group in groups), resources)
+    arguments = tuple((limit, run.root, group, 1, 512) for group in groups)
+    job = Job("tiny", "evaluate", held.evaluate, arguments, resources)
     return slurm_jobs.submit([job], profile, run.root / "logs", lambda ids: None)["evaluate"]
 
 
@@ -73,12 +75,12 @@ def workers_of(job_id: str) -> list[psutil.Process]:
 def kill(job_id: str, how: str) -> None:
     """Kill workers of a job in one of the ways that follow; returns when the job is gone.
 
-    `step`: Slurm kills all; `all`: all die at once; `one`: one dies, and Slurm ends the others.
+    `step` and `early`: Slurm kills all; `all`: all die at once; `one`: one dies, and Slurm ends the others.
     """
-    if how == "step":  # of the whole job it would be SIGTERM first, and SIGKILL after KillWait
+    if how in ("step", "early"):  # of the whole job it would be SIGTERM first, and SIGKILL after KillWait
         steps = command("squeue", "--steps", "-h", "-j", job_id, "-o", "%i").split()
         command("scancel", "--signal=KILL", *[step for step in steps if step.endswith(".0")])
-    for worker in {"step": [], "all": workers_of(job_id), "one": workers_of(job_id)[:1]}[how]:
+    for worker in {"all": workers_of(job_id), "one": workers_of(job_id)[:1]}.get(how, []):
         with suppress(psutil.NoSuchProcess):
             worker.kill()
     wait_for(lambda: not workers_of(job_id))
@@ -102,34 +104,34 @@ def lines(run: RunDirectory) -> dict[tuple[int, str, str, int], float]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     run = make_run(tmp_path_factory.mktemp("undisturbed") / "tiny", SETTINGS, steps=STEPS)
-    set_items(run, "countdown", [f"Use {n}" + " and" * (n % 60) for n in range(400)])
+    set_items(run, "countdown", [f"Use {n}" + " and" * (n % 60) for n in range(120)])
     shutil.copytree(run.root, run.root.with_name("disturbed"))
     generate(run, "1", 1, CELLS)
     return run
 
 
-def test_ten_kills_and_restarts_give_the_samples_of_an_undisturbed_run(
+def test_kills_and_restarts_of_every_kind_give_the_samples_of_an_undisturbed_run(
     undisturbed: RunDirectory, slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
     run = RunDirectory(undisturbed.root.with_name("disturbed"))
     chance = random.Random(5)
     kept: dict[tuple[int, str, str, int], float] = {}
-    for number in range(KILLS):
-        job_id = submit(run, slurm, SHAPES[number % len(SHAPES)])
-        if number in (3, 7):  # while the engines start
+    for number, (shape, how) in enumerate(STARTS):
+        job_id = submit(run, slurm, shape, limit=len(kept) + MORE)
+        if how == "early":  # while the engines start
             wait_for(lambda job_id=job_id: bool(workers_of(job_id)))
-            time.sleep(chance.uniform(0, 12))
+            time.sleep(chance.uniform(0, 8))
         else:
-            moment = len(kept) + chance.randint(1, 100)
-            wait_for(lambda moment=moment: len(lines(run)) >= moment, patience=240)
-        kill(job_id, "step" if number in (3, 6, 8) else ("all", "one")[number % 2])
+            moment = len(kept) + chance.randint(1, MORE)
+            wait_for(lambda moment=moment: len(lines(run)) >= moment, patience=300)
+        kill(job_id, how)
         now = lines(run)
         assert kept.items() <= now.items()  # nothing that was logged is lost, or drawn again
         kept = now
         print(f"start {number}: {len(kept)} of {TOTAL} samples")
     assert 0 < len(kept) < TOTAL
-    finishing = submit(run, slurm, (2, 1, 1))
+    finishing = submit(run, slurm, (2, 1, 1), limit=2 * TOTAL)  # none is reached, even while some stand twice
     wait_for(lambda: not command("squeue", "-h").strip(), patience=300)
     for cell in CELLS:
         assert generated(run, cell), end_of_logs(run)

@@ -29,7 +29,7 @@ from reprokit.preparation import judges as preparation
 from reprokit.recipe.judges import JUDGES
 from reprokit.recipe.sampling import sampling
 from reprokit.recipe.schema import BenchmarkSection, EvaluationSection, JudgeSection, Recipe, TrainingSection
-from reprokit.records.files import write_json, write_json_lines
+from reprokit.records.files import sha256_of_file, write_json, write_json_lines
 from reprokit.records.result import Generation, Sample
 from reprokit.records.run_directory import RunDirectory
 
@@ -94,13 +94,14 @@ def make_run(root: Path, *names: str) -> RunDirectory:
     run = RunDirectory(root)
     tokenizer_with_bos().save_pretrained(run.tokenizer)
     for name in names:
-        write_json(run.items_source(name), {"items": "digest"})
         turn = [[{"role": "user", "content": f"Question {number}?"}] for number in range(ITEMS)]
         write_json_lines(run.items(name), [Item(str(number), turn[number], {}) for number in range(ITEMS)])
+        digest = sha256_of_file(run.items(name))
+        write_json(run.items_source(name), {"items": digest})
         for step in STEPS:
             texts = [f"{step}: {ANSWERS[: 9 * (number + 1)]}" for number in range(ITEMS - 1)] + ["the same"]
             write_json_lines(run.samples(step, name), [sample(name, n, text) for n, text in enumerate(texts)])
-            made = {"step": step, "benchmark": name, "items": "digest", "provenance": {}}
+            made = {"step": step, "benchmark": name, "items": digest, "provenance": {}}
             settings = msgspec.to_builtins(sampling(EvaluationSection(benchmarks={name: BenchmarkSection()}), name))
             write_json(run.generation(step, name), Generation(settings=settings, **made))
     return run

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from tests.conftest import launch
 def test_dry_run_for_a_cluster_prints_graph_and_scripts_and_writes_nothing(tmp_path: Path) -> None:
     done = launch(tmp_path, "recipe=qwen_long_cot", "cluster=h200", "dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("#!/bin/bash") == 6
+    assert done.stdout.count("#!/bin/bash") == 7
     for line in (
         "#SBATCH --array=0-8%9",
         "#SBATCH --gpus-per-node=8",
@@ -51,7 +50,11 @@ def test_dry_run_for_a_cluster_prints_graph_and_scripts_and_writes_nothing(tmp_p
         "#SBATCH --dependency='afterany:<evaluate>'",
         "#SBATCH --dependency='afterany:<evaluate>:<judge>'",
         "#SBATCH --dependency='afterany:<train>:<evaluate>:<judge>:<score>'",
+        "#SBATCH --dependency='afterany:<collect>'",
+        "#SBATCH --dependency='afterany:<train>:<evaluate>:<judge>:<score>:<collect>:<figures>'",
         "#SBATCH --kill-on-invalid-dep=yes",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=USR2@600",
         "#SBATCH --job-name=train.Qwen3-14B_Math-CoT-20k_lr5e-5_ep8_bs256",
     ):
         assert line in done.stdout, line
@@ -70,13 +73,11 @@ def test_the_launch_path_imports_no_torch() -> None:
 
 
 def test_a_recipe_too_large_for_this_machine_says_what_works_here(tmp_path: Path) -> None:
-    started = time.monotonic()
     refused = launch(tmp_path, "recipe=qwen_long_cot", "cluster=local")
     assert refused.returncode == 2
     assert "14.8 billion parameters" in refused.stderr and "no GPU" in refused.stderr
     assert "recipe=qwen_long_cot cluster=h200 dry_run=true" in refused.stderr
     assert "-m reprokit.launch recipe=mini cluster=local" in refused.stderr
-    assert time.monotonic() - started < 10  # imports of torch alone would take longer on the machines meant here
     assert list(tmp_path.iterdir()) == []
 
 
@@ -184,6 +185,7 @@ def prepared(folder: Path) -> RunDirectory:
     for name in recipe.evaluation.benchmarks:
         source = ItemsSource(benchmark=name, asked=asked_of(recipe, name), items=f"digest of {name}", count=1)
         write_json(run.items_source(name), source)
+        write_text(run.items(name), "")
     return run
 
 

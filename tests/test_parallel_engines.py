@@ -270,7 +270,7 @@ def test_followers_take_part_until_the_leader_is_gone(
         assert os.environ["VLLM_HOST_IP"] == "127.0.0.1"
         assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
         assert following.is_alive()
-    following.join(10)
+    following.join(60)
     assert not following.is_alive()
     assert served == [{**options, "node_rank": 1} for options in own]
     assert [options["model"] for options in own] == ["step-2", "step-4"]
@@ -298,7 +298,7 @@ def test_workers_that_wait_for_a_dead_leader_are_killed() -> None:
     with here, parallel._workers_killed_by(here):
         assert worker.is_alive()
         there.close()
-        worker.join(20)
+        worker.join(60)
     assert worker.exitcode == -9
 
 

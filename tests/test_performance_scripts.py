@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
+
+from reprokit.recipe.schema import Precision
+from tests.performance import bench_evaluation, gpu_evaluation
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,10 +72,9 @@ def test_gpu_script_needs_a_gpu(script: str) -> None:
     assert "no GPU" in run(script, code=2).stderr
 
 
-@pytest.mark.parametrize("script", ["bench_evaluation", "gpu_evaluation"])
-def test_evaluation_at_toy_size(script: str, tmp_path: Path) -> None:
+def test_evaluation_at_toy_size(tmp_path: Path) -> None:
     """Both sides draw the same tokens, and engines start as often as they are said to."""
-    run(script, "--toy", "--rounds", 1, "--out", tmp_path / "figures.json")
+    run("bench_evaluation", "--toy", "--rounds", 1, "--out", tmp_path / "figures.json")
     found = json.loads((tmp_path / "figures.json").read_text())
     bare = found["generation"]
     assert bare["requests"] == 16 and 100 <= bare["tokens"]["ours"] == bare["tokens"]["bare"] <= 12 * 4 + 4 * 16
@@ -80,8 +83,28 @@ def test_evaluation_at_toy_size(script: str, tmp_path: Path) -> None:
     assert found["fresh"]["engine_starts"] == found["fresh"]["checkpoints"] == 3
     for one in (found["swapped"], found["fresh"]):
         assert 0 < one["share"] < 1 and one["tokens"] <= 3 * 4 * 4
-    if script == "bench_evaluation":
-        assert [row["workers"] for row in found["replay"]] == [8] * 5 + [32] * 5 + [128] * 10
+    assert [row["workers"] for row in found["replay"]] == [8] * 5 + [32] * 5 + [128] * 10
+
+
+def test_gpu_evaluation_measures_what_the_other_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At toy size the same jobs, which need not run twice; their figures are printed and written."""
+    asked: list[Any] = []
+    spread = {"median": 2.0, "lowest": 1.0, "highest": 3.0}
+    sides = {"requests": 16, "rounds": 1, "tokens": {"ours": 112}, "ours": spread, "bare": spread, "ratio": spread}
+    seconds = {"starting_seconds": 1.0, "drawing_seconds": 1.0, "share": 0.5}
+    starts = {"checkpoints": 3, "engine_starts": 2, **seconds}
+
+    def measure(job: Any) -> dict[str, Any]:
+        asked.append(job)
+        return sides if job.measure == "against_bare" else starts
+
+    monkeypatch.setattr(bench_evaluation, "measure", measure)
+    assert bench_evaluation.main(["--toy", "--rounds", "1"]) == 0
+    assert gpu_evaluation.main(["--toy", "--rounds", "1", "--out", str(tmp_path / "figures.json")]) == 0
+    assert len(asked) == 6 and asked[:3] == [structs.replace(job, precision=Precision.fp32) for job in asked[3:]]
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["generation"] == sides and found["swapped"] == found["fresh"] == starts
+    assert found["device"] and found["made_by"]["packages"]
 
 
 def test_scoring_at_toy_size(tmp_path: Path) -> None:

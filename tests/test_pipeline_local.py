@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reprokit.data import tokens
 from reprokit.recipe import load_resolved
-from reprokit.records.files import read_json, read_json_lines, sha256_of_file
+from reprokit.records.files import read_json, read_json_lines, sha256_of_file, write_text
 from reprokit.records.record import read_results
 from reprokit.records.result import CellResult, Sample, SampleScore
 from reprokit.records.run_directory import RunDirectory
@@ -105,8 +106,38 @@ def test_figures_are_drawn(local_folder: Path) -> None:
         assert (local_folder / "figures" / "tiny" / name).stat().st_size > 1000
 
 
+def test_no_file_of_a_campaign_has_a_secret(local_folder: Path) -> None:
+    """Those of its environment: logs, pickles, code, recipe, results, figures, and what was said."""
+    files = [path for path in local_folder.rglob("*") if path.is_file()]
+    assert len(files) > 100 and (local_folder / "said.txt") in files
+    assert [path for path in files if b"canary-of" in path.read_bytes()] == []
+
+
+def test_a_launch_mends_what_it_can_and_says_so(local_folder: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    """All at once, on a run that was really trained and evaluated: the results end as they were."""
+    folder = Path(shutil.copytree(local_folder, tmp_path / "w"))
+    run = RunDirectory(folder / "runs" / "tiny")
+    results = (folder / "results/tiny.json").read_bytes()
+    for path in (
+        run.result(8, "countdown"),
+        run.provenance,
+        folder / "results/details/tiny.json",
+        folder / "figures/index.json",
+    ):
+        os.truncate(path, path.stat().st_size // 2)
+    for path in (run.training_complete, run.items("chain_sum"), run.checkpoint(0) / "model.safetensors"):
+        path.unlink()
+    write_text(run.stopped, "{")
+    done = launch(folder, f"recipe={tiny_recipe}", "cluster=local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("\ndamage: ") + done.stdout.startswith("damage: ") == 5, done.stdout
+    assert (folder / "results/tiny.json").read_bytes() == results
+    again = launch(folder, f"recipe={tiny_recipe}", "cluster=local")
+    assert "nothing was run again" in again.stdout and "damage" not in again.stdout, again.stdout
+
+
 def test_second_launch_runs_nothing_and_a_lost_result_is_filled_in(
-    local_folder: Path, local_run: RunDirectory, tiny_recipe: Path
+    local_folder: Path, local_run: RunDirectory, tiny_recipe: Path, one_engine: str
 ) -> None:
     def state() -> dict[Path, int]:
         files = (path for path in local_run.root.rglob("*") if path.is_file() and path.name != "launch.lock")
@@ -119,7 +150,7 @@ def test_second_launch_runs_nothing_and_a_lost_result_is_filled_in(
     lost = local_run.cell(8, "countdown")
     samples = texts(lost)
     shutil.rmtree(lost)
-    filled = launch(local_folder, f"recipe={tiny_recipe}", "cluster=local")
+    filled = launch(local_folder, f"recipe={tiny_recipe}", one_engine)
     assert filled.returncode == 0 and "steps 8 on countdown" in filled.stdout, filled.stdout + filled.stderr
     assert texts(lost) == samples
     after = state()
@@ -150,7 +181,7 @@ def test_other_training_settings_under_the_same_name_are_refused(local_folder: P
     assert "name=" in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_own_model_folder_and_parquet_file(local_run: RunDirectory, tmp_path: Path) -> None:
+def test_own_model_folder_and_parquet_file(local_run: RunDirectory, one_engine: str, tmp_path: Path) -> None:
     """A recipe as the README shows it: a local Hugging Face folder and a local parquet file."""
     rows = [
         {"message": [{"role": "user", "content": f"What is {a} + {b}?"}], "response": f"\\boxed{{{a + b}}}"}
@@ -167,7 +198,7 @@ training: {{learning_rate: 1.0e-3, epochs: 2, global_batch_size: 16, precision: 
 evaluation: {{max_tokens: 16, benchmarks: {{chain_sum: {{items: 4}}}}}}
 """
     )
-    done = launch(tmp_path, "recipe=own.yaml", "cluster=local")
+    done = launch(tmp_path, "recipe=own.yaml", one_engine)
     assert done.returncode == 0, done.stdout + done.stderr
     run = RunDirectory(tmp_path / "runs" / "own")
     manifest = run.manifest(0)

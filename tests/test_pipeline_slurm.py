@@ -13,7 +13,7 @@ import pytest
 from reprokit.records.files import read_json
 from reprokit.records.record import read_results
 from reprokit.records.result import CellResult
-from reprokit.records.run_directory import RunDirectory, SubmittedJobs
+from reprokit.records.run_directory import RunDirectory, Stopped, SubmittedJobs
 from tests.conftest import launch
 
 PATIENCE_SECONDS = 600
@@ -37,6 +37,16 @@ def accounted(environment: dict[str, str], job_id: str) -> list[list[str]]:
     """Rows of JobID, State and NNodes that sacct has of a job."""
     shown = command(environment, "sacct", "-n", "-P", "-X", "-j", job_id, "--format=JobID,State,NNodes")
     return [line.split("|") for line in shown.splitlines()]
+
+
+def failed_logs(folder: Path) -> str:
+    """How the logs below `folder` end that do not end well: why a test failed on a machine that is gone by then."""
+    ends = []
+    for path in sorted(folder.glob("runs/*/logs/**/*.out")):
+        text = path.read_text(errors="replace").rstrip()
+        if not text.endswith("Exiting after successful completion"):
+            ends.append(f"==> {path.relative_to(folder)}\n{text[-2000:]}")
+    return "\n".join(ends) or "no log ends badly"
 
 
 def wait_until_gone(environment: dict[str, str]) -> None:
@@ -81,44 +91,48 @@ def test_training_took_two_nodes_and_every_checkpoint_had_its_array_element(
         ("score", [[ids["score"], "COMPLETED", "1"]]),
         ("collect", [[ids["collect"], "COMPLETED", "1"]]),
         ("figures", [[ids["figures"], "COMPLETED", "1"]]),
+        ("backfill", [[ids["backfill"], "COMPLETED", "1"]]),
     ]
+    assert list(ids) == [name for name, _ in expected]
     for name, rows in expected:
         deadline = time.monotonic() + 30  # the database lags behind the queue
         while (found := accounted(slurm, ids[name])) != rows and time.monotonic() < deadline:
             time.sleep(1)
-        assert found == rows, name
+        assert found == rows, f"{name}\n{failed_logs(submitted)}"
 
 
-def test_two_nodes_trained_what_two_local_processes_train(submitted: Path, local_run: RunDirectory) -> None:
+def test_two_nodes_trained_what_two_local_processes_train(submitted: Path, trained_run: RunDirectory) -> None:
     run = RunDirectory(submitted / "runs" / "tiny")
 
     def losses(metrics: Path) -> list[float]:
         return [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
 
-    assert losses(run.metrics) == pytest.approx(losses(local_run.metrics), rel=1e-5)
-    assert run.manifest(0).files["model.safetensors"] == local_run.manifest(0).files["model.safetensors"]
+    assert losses(run.metrics) == pytest.approx(losses(trained_run.metrics), rel=1e-5)
+    assert run.manifest(0).files["model.safetensors"] == trained_run.manifest(0).files["model.safetensors"]
     assert read_json(run.provenance, dict)["world_size"] == 2
 
 
 def test_results_are_collected_and_drawn(submitted: Path) -> None:
     results = read_results(submitted / "results" / "tiny.json")
-    assert results.missing == [] and sum(record.headline for record in results.records) == 6
+    assert results.missing == [], failed_logs(submitted)
+    assert sum(record.headline for record in results.records) == 6
     ids = read_json(submitted / "runs/tiny/jobs.json", SubmittedJobs).ids
     cell = read_json(RunDirectory(submitted / "runs/tiny").result(16, "countdown"), CellResult)
     assert cell.provenance["engines"] == 2
     assert cell.provenance["slurm"]["SLURM_ARRAY_JOB_ID"] == ids["evaluate"]
-    assert (submitted / "figures" / "tiny" / "score.pdf").exists()
+    assert (submitted / "figures" / "tiny" / "score.pdf").exists(), failed_logs(submitted)
 
 
 def test_launch_after_the_end_submits_nothing(submitted: Path, tiny_recipe: Path, profile: Path) -> None:
     again = launch(submitted, f"recipe={tiny_recipe}", f"cluster={profile}")
-    assert again.returncode == 0 and "nothing was run again" in again.stdout, again.stdout + again.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing was run again" in again.stdout, again.stdout + failed_logs(submitted)
 
 
 def test_a_failed_training_leaves_nothing_pending(
     tiny_recipe: Path, profile: Path, slurm: dict[str, str], tmp_path: Path
 ) -> None:
-    """Tokens that are gone stop both ranks: the array is cancelled, and collection says what is missing."""
+    """Tokens that are gone stop both ranks: the array is cancelled, what is missing is told, nothing retried."""
     words = (f"recipe={tiny_recipe}", f"cluster={profile}")
     prepared = launch(tmp_path, f"recipe={tiny_recipe}", "cluster=local", "stages=prepare")
     assert prepared.returncode == 0, prepared.stderr
@@ -130,6 +144,8 @@ def test_a_failed_training_leaves_nothing_pending(
     assert "tokens.npy" in log
     results = read_results(tmp_path / "results" / "tiny.json")
     assert results.records == [] and len(results.missing) == 6
+    run = RunDirectory(tmp_path / "runs/tiny")
+    assert read_json(run.jobs, SubmittedJobs).round == 1 and "tokens.npy" in read_json(run.stopped, Stopped).reason
 
 
 def test_a_refused_job_is_a_clear_error(tiny_recipe: Path, profile: Path, tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ FLOORS = {
     "collect": 8,
     "doctor": 8,
     "build": 8,
+    "status": 8,
+    "logs": 8,
+    "cancel": 8,
+    "retry": 8,
 }
 COMMANDS = {"reprokit.data.build": "build"}  # commands that lie in a room
 

@@ -18,7 +18,7 @@ from reprokit.records import interrupted, manifest
 from reprokit.records.files import read_json, write_json, write_text
 from reprokit.records.run_directory import RunDirectory
 from tests.conftest import launch
-from tests.forked_ranks import Attempt, Job
+from tests.forked_ranks import LEFT, Attempt, Job
 
 RECIPE = """\
 name: tiny
@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bf16, standard": {"training": {"precision": "bf16"}},
     "bf16, official": {"training": {"precision": "bf16", "arithmetic": "official"}},
 }
+TOLD = ("fp32, offloaded", "bf16, standard", "bf16, official")  # those that are told to leave too
 # What a step says that does not depend on the clock or the machine.
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "clipped", "tokens", "target_tokens", "padding")
 
@@ -95,7 +96,14 @@ def test_a_killed_training_goes_on_bit_for_bit(prepared: RunDirectory, tmp_path:
     for name, variant in VARIANTS.items():
         jobs.append(Job(fresh(prepared, tmp_path / name / "whole"), [2], **variant))
         jobs.append(Job(fresh(prepared, tmp_path / name / "killed"), [2], kills=1, kill_at=8, **variant))
-    train(jobs)
+    for name in TOLD:
+        jobs.append(
+            Job(fresh(prepared, tmp_path / name / "told"), [2], kills=1, kill_at=4, told=True, **VARIANTS[name])
+        )
+    complete = RunDirectory(tmp_path / TOLD[0] / "whole")
+    jobs.append(Job(str(complete.root), [2], **VARIANTS[TOLD[0]]))
+    leaves = train(jobs)[-len(TOLD) - 1 : -1]
+    assert not list(complete.root.glob("interrupted_*")), "a complete training that is started again is left alone"
     for name in VARIANTS:
         whole, killed = RunDirectory(tmp_path / name / "whole"), RunDirectory(tmp_path / name / "killed")
         lost = [json.loads(line)["step"] for line in (killed.root / "train/metrics.attempt_01.jsonl").open()]
@@ -105,6 +113,10 @@ def test_a_killed_training_goes_on_bit_for_bit(prepared: RunDirectory, tmp_path:
         losses = [line["loss"] for line in metrics(whole)]
         assert len(losses) == 12 and losses[-1] < losses[0]
         print(f"\n{name}: went on after step {min(lost) - 1}, 12 losses, last {losses[-1]!r}, equal", end="")
+    for name, attempts in zip(TOLD, leaves, strict=True):
+        whole, told = RunDirectory(tmp_path / name / "whole"), RunDirectory(tmp_path / name / "told")
+        assert attempts[0].codes == [LEFT, LEFT] and attempts[0].kept == attempts[0].reached >= 4
+        assert metrics(told) == metrics(whole) and digests(told) == digests(whole)
 
 
 def test_another_number_of_ranks_goes_on(prepared: RunDirectory, tmp_path: Path) -> None:
@@ -138,14 +150,18 @@ def drop_dropout(config: Path) -> None:
 
 
 def test_twenty_kills_change_nothing(prepared: RunDirectory, tmp_path: Path) -> None:
-    """SIGKILL at random moments, half-written states and checkpoints included, until the training is through."""
+    """SIGKILL at random moments, half-written states and checkpoints included, until the training is through.
+
+    Told to leave instead, by a signal to one rank or to all, it does not lose a single step.
+    """
     longer = {"training": {"epochs": 10, "checkpoint_steps": list(range(5, 121, 5))}}
-    whole, killed = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "killed")
+    whole, killed, told = (RunDirectory(tmp_path / name) for name in ("whole", "killed", "told"))
     jobs = [
         Job(fresh(prepared, whole.root), [2], **longer),
         Job(fresh(prepared, killed.root), [2], kills=20, **longer),
+        Job(fresh(prepared, told.root), [2], kills=8, told=True, **longer),
     ]
-    attempts = train(jobs)[1]
+    _, attempts, leaves = train(jobs)
     deaths = [attempt for attempt in attempts if -9 in attempt.codes]
     lost = [attempt.reached - attempt.kept for attempt in deaths]
     print(
@@ -159,6 +175,12 @@ def test_twenty_kills_change_nothing(prepared: RunDirectory, tmp_path: Path) -> 
     assert digests(killed) == digests(whole)
     assert killed.states() == whole.states() == [117, 114]
     assert not list(killed.root.glob("*/.step_*")), "nothing half-written is left"
+    left = leaves[:-1]
+    print(f"\ntold to leave {len(left)} times, after steps {[attempt.reached for attempt in left]}; none lost", end="")
+    assert all(attempt.codes == [LEFT, LEFT] and attempt.kept == attempt.reached for attempt in left)
+    assert any(attempt.reached % 3 for attempt in left), "states off the grid too"
+    assert metrics(told) == metrics(whole) and digests(told) == digests(whole)
+    assert not list(told.root.glob("train/metrics.attempt_*")) and not list(told.root.glob("interrupted_*"))
 
 
 def test_damaged_states_are_passed_over_and_others_refused(prepared: RunDirectory, tmp_path: Path) -> None:

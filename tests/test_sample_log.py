@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +104,19 @@ def test_logs_of_all_workers_are_read(tmp_path: Path) -> None:
     assert list(read_logs(run, 5, Sample)) == []
     (run.root / "evaluation" / "items").mkdir()
     assert sampled_steps(run) == [4]
+
+
+def test_logs_that_another_job_gathers_meanwhile_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory(tmp_path)
+    write(run.sample_logs(8) / "1.000.jsonl", sample("1"))
+
+    def gathered_first(folder: Path, scan: Any = os.scandir) -> Any:
+        monkeypatch.undo()
+        shutil.rmtree(folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", gathered_first)
+    assert list(read_logs(run, 8, Drawn)) == []
 
 
 def generation(**changed: object) -> Generation:

@@ -82,7 +82,7 @@ def test_processes_that_claim_at_once_get_every_chunk_once(tmp_path: Path) -> No
     workers = [context.Process(target=claim_all, args=(tmp_path / "new", chunks, start, found)) for _ in range(12)]
     for worker in workers:
         worker.start()
-    claimed = [found.get(timeout=60) for _ in workers]
+    claimed = [found.get(timeout=300) for _ in workers]
     for worker in workers:
         worker.join()
     assert sorted(chunk for one in claimed for chunk in one) == sorted(chunks)

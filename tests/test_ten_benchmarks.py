@@ -40,11 +40,11 @@ MAY_BE_EMPTY = {
 
 
 @pytest.fixture(scope="module")
-def evaluated(local_run: RunDirectory, slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(trained_run: RunDirectory, slurm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which random weights were evaluated as `recipe=mini_ten` does it, without its training."""
     folder = tmp_path_factory.mktemp("ten")
     (folder / "cluster.yaml").write_text(PROFILE.format(conf=slurm["SLURM_CONF"]))
-    model = ("source=model", "model.tokenizer_vocab_size=null", f"model.tokenizer={local_run.tokenizer}")
+    model = ("source=model", "model.tokenizer_vocab_size=null", f"model.tokenizer={trained_run.tokenizer}")
     none = [f"evaluation.benchmarks.{name}=false" for name in ("countdown_repeats", "chain_sum", "syllogism")]
     words = ("recipe=mini_ten", *model, *none, "evaluation.max_tokens=24", "evaluation.benchmarks.countdown.items=2")
     done = launch(folder, *words, f"cluster={folder}/cluster.yaml")

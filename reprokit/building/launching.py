@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -17,14 +17,17 @@ from reprokit.building.graph import STAGES, Functions, plan, shards_of
 from reprokit.building.report import describe
 from reprokit.building.schema import DatasetRecipe, TeacherRecipe
 from reprokit.building.verify import is_sampled
-from reprokit.campaign.launching import active_jobs, locked, run_here, submit
+from reprokit.campaign.launching import run_here
 from reprokit.campaign.report import print_running, print_scripts, print_submitted
+from reprokit.campaign.submission import active_jobs, locked, new_logs, submit
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
+from reprokit.cluster.snapshot import Snapshot, take
 from reprokit.errors import UserError
 from reprokit.recipe import load_resolved
 from reprokit.records.files import write_text
+from reprokit.records.run_directory import SubmittedJobs
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ def launch(building: Building, console: Console) -> None:
     run = building.directory.run
     run.root.mkdir(parents=True, exist_ok=True)
     with locked(run):
-        if running := active_jobs(run):
-            print_running(run, running, console)
+        if running := active_jobs(run, building.profile):
+            print_running(run, running, [], console)
             return
         if not building.missing_jobs():
             whole = "is complete" if building.stages == STAGES else f"lacks nothing of {', '.join(building.stages)}"
@@ -76,20 +79,34 @@ def launch(building: Building, console: Console) -> None:
             _print_finished(building, console)
             return
         _update_recipes(building)
-        logs = run.logs / time.strftime("%Y%m%d-%H%M%S")
-        run_here([job for job in building.missing_jobs() if job.name == "prepare"], run, logs, console)
+        logs, code = new_logs(run), take(run)
+        run_here(
+            [job for job in building.missing_jobs() if job.name == "prepare"], run, logs, console, code.environment
+        )
         if building.stages == ("prepare",):
             console.print(f"{building.directory.name} is prepared; dry_run=true shows what the rest takes")
             return
         jobs = [job for job in building.missing_jobs() if job.name != "prepare"]
         _print_jobs(building, jobs, console)
         if building.profile.scheduler is Scheduler.local:
-            run_here(jobs, run, logs, console)
+            run_here(jobs, run, logs, console, code.environment)
             _print_finished(building, console)
             return
-        ids = submit(jobs, run, building.cluster, building.profile, logs)
-        if ids:
-            print_submitted(logs, ids, building.profile, console)
+        if jobs:
+            _submit(building, jobs, logs, code, console)
+
+
+def _submit(building: Building, jobs: Sequence[Job], logs: Path, code: Snapshot, console: Console) -> None:
+    about = SubmittedJobs(
+        cluster=building.cluster,
+        slurm_conf=building.profile.environment.get("SLURM_CONF"),
+        ids={},
+        launch=logs.name,
+        stages=list(building.stages),
+        code=code.digest,
+    )
+    submitted = submit(jobs, building.directory.run, about, building.profile, code.environment)
+    print_submitted(logs, submitted.ids, building.profile, console)
 
 
 def _check(building: Building) -> None:

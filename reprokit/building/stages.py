@@ -8,34 +8,38 @@ from reprokit.building.directory import DatasetDirectory
 from reprokit.building.load import load_dataset
 from reprokit.building.schema import DatasetRecipe, TeacherRecipe
 from reprokit.cluster import rendezvous
+from reprokit.cluster.attempt import attempt
 
 
 def prepare(root: Path) -> None:
     """Fetch or make questions, teacher, answers of others and evaluation sets. Runs where the network is."""
-    from reprokit.building.prepare import prepare as make_inputs
-
     directory = DatasetDirectory(root)
-    make_inputs(directory, _recipe(directory), directory.run.progress("prepare"))
+    with attempt("prepare", directory.run):
+        from reprokit.building.prepare import prepare as make_inputs
+
+        make_inputs(directory, _recipe(directory), directory.run.progress("prepare"))
 
 
 def verify(root: Path, shard: int) -> None:
     """Tell which responses to the questions of one shard are right."""
-    from reprokit.building.verify import verify as verify_shard
-
-    rendezvous.check_cores()
     directory = DatasetDirectory(root)
-    recipe = _recipe(directory)
-    assert isinstance(recipe, TeacherRecipe)
-    verify_shard(directory, recipe, shard, directory.run.progress("verify"))
+    with attempt("verify", directory.run):
+        from reprokit.building.verify import verify as verify_shard
+
+        rendezvous.check_cores()
+        recipe = _recipe(directory)
+        assert isinstance(recipe, TeacherRecipe)
+        verify_shard(directory, recipe, shard, directory.run.progress("verify"))
 
 
 def assemble(root: Path) -> None:
     """Write the file of the data set and its report."""
-    from reprokit.building.assemble import assemble as write
-
-    rendezvous.check_cores()
     directory = DatasetDirectory(root)
-    write(directory, _recipe(directory), directory.run.progress("assemble"))
+    with attempt("assemble", directory.run):
+        from reprokit.building.assemble import assemble as write
+
+        rendezvous.check_cores()
+        write(directory, _recipe(directory), directory.run.progress("assemble"))
 
 
 def _recipe(directory: DatasetDirectory) -> DatasetRecipe:

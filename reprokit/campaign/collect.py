@@ -15,7 +15,8 @@ from reprokit.errors import UserError
 from reprokit.recipe.derived import all_steps
 from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.details import details_path
-from reprokit.records.files import read_json, sha256_of_file, write_bytes, write_json
+from reprokit.records.files import sha256_of_file, write_bytes, write_json
+from reprokit.records.provenance import read_provenance
 from reprokit.records.record import MissingCell, Record, Results, read_results, write_results
 from reprokit.records.result import Cell, CellResult, MetricResult, read_result
 from reprokit.records.run_directory import RunDirectory
@@ -39,8 +40,8 @@ def collect(run: RunDirectory, recipe: Recipe) -> Results:
             found = [_record(recipe, result, metric, key) for metric in result.metrics if metric.value is not None]
             records += found
             empty += [cell] if not found and cell in asked else []
-    if run.provenance.exists():
-        provenance["training"] = read_json(run.provenance, dict[str, Any])
+    if (made := read_provenance(run.provenance)) is not None:
+        provenance["training"] = made
         if (spent := spent_on_training(run)).steps:
             provenance["training"]["spent"] = msgspec.to_builtins(spent)
     if recipe.source is Source.published:

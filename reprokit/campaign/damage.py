@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reprokit.records.files import DamagedFileError, read_json, read_json_lines
+from reprokit.records.provenance import read_provenance
 from reprokit.records.result import Cell, CellResult, Generation, Sample, SampleScore
 from reprokit.records.run_directory import RunDirectory, step_of
 from reprokit.words import interpreter
@@ -16,11 +17,20 @@ _LINES: dict[str, type[SampleScore] | type[Sample]] = {"scores.jsonl": SampleSco
 
 
 def damaged_files(run: RunDirectory) -> list[str]:
-    """What is wrong with the results, generations, scores and samples of a run, and what to do; each names its file.
+    """What is wrong with provenance, results, generations, scores and samples of a run; each names its file.
 
     A cell with a damaged `result.json` is missing. With whole results and damaged files beside them the numbers stand,
     for a result is written last and holds all that it says.
     """
+    return [*_provenance(run), *_cells(run)]
+
+
+def _provenance(run: RunDirectory) -> Iterator[str]:
+    if run.provenance.exists() and read_provenance(run.provenance) is None:
+        yield f"{run.provenance} cannot be read: what the training ran on is not in the results"
+
+
+def _cells(run: RunDirectory) -> list[str]:
     folders = (path for path in sorted((run.root / "evaluation").glob("step_*/*")) if step_of(path.parent) >= 0)
     return [flaw for folder in folders for flaw in _flaws(folder, run.root.name)]
 

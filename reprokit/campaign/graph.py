@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,19 @@ from reprokit.campaign import engines
 from reprokit.campaign.cells import by_step, cells_to_generate, cells_to_score
 from reprokit.campaign.collect import collect
 from reprokit.cluster.job import Job
-from reprokit.cluster.profile import ClusterProfile, Resources
+from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.errors import UserError
 from reprokit.evaluation.judges import sources
 from reprokit.recipe import evaluated_steps
 from reprokit.recipe.judges import judges_of
 from reprokit.recipe.schema import Recipe, Source
-from reprokit.records.details import details_path
+from reprokit.records.details import read_details
 from reprokit.records.files import DamagedFileError
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory
 
+BACKFILL = "backfill"
 HERE = Resources(hours=24.0)  # of the prepare stage, which runs where the command was typed
 
 
@@ -52,6 +54,8 @@ def plan(
     stages: Sequence[str],
     functions: Mapping[str, Callable[..., None]],
     figures_current: bool,
+    without: AbstractSet[int] = frozenset(),
+    only: AbstractSet[Cell] | None = None,
 ) -> list[Job]:
     """The jobs that are not done yet, in an order in which each comes after those that it waits for.
 
@@ -59,6 +63,8 @@ def plan(
         stages: the stages that may run.
         functions: what each stage calls.
         figures_current: whether the figures were drawn from the results as they are now.
+        without: steps that are not evaluated.
+        only: the cells that are; None: all.
 
     Raises:
         UserError: a stage needs what the prepare stage makes, and `stages` leaves that out; or no engine fits.
@@ -72,6 +78,7 @@ def plan(
     to_train = "train" in stages and recipe.source is Source.training and not run.training_complete.exists()
     trained = run.resume_step() if to_train else math.inf
     cells = cells_to_generate(run, recipe, trained) if "evaluate" in stages else []
+    cells = [cell for cell in cells if cell.step not in without and (only is None or cell in only)]
     given = {0, *evaluated_steps(recipe)} if recipe.source is Source.published else {0}
     is_prepared = run.is_prepared(recipe.evaluation.benchmarks, recipe.source is Source.training, given)
     is_prepared = is_prepared and sources.is_prepared(run, recipe)
@@ -102,8 +109,35 @@ def plan(
         add("collect", ((run.root, workspace.results),), profile.collect, **options, **anyway)
     if "figures" in stages and (jobs or not figures_current):
         arguments = ((workspace.results, workspace.figures),)
-        add("figures", arguments, profile.collect, after=("collect",), description="figures/")
+        add("figures", arguments, profile.collect, after=("collect",), description="figures/", **anyway)
     return jobs
+
+
+def with_backfill(
+    jobs: Sequence[Job],
+    workspace: Workspace,
+    recipe: Recipe,
+    profile: ClusterProfile,
+    functions: Mapping[str, Callable[..., None]],
+) -> list[Job]:
+    """The jobs, and where any of them goes to Slurm, the one that submits after them what is still missing."""
+    waits_for = tuple(job.name for job in jobs if job.name != "prepare")
+    if profile.scheduler is not Scheduler.slurm or not waits_for:
+        return list(jobs)
+    return [*jobs, backfill_job(waits_for, workspace, recipe, profile, functions)]
+
+
+def backfill_job(
+    waits_for: tuple[str, ...],
+    workspace: Workspace,
+    recipe: Recipe,
+    profile: ClusterProfile,
+    functions: Mapping[str, Callable[..., None]],
+) -> Job:
+    """The job that submits what is missing after those that it waits for."""
+    elements = ((workspace.run(recipe.name).root, workspace.root),)
+    does = "submits what is missing then"
+    return Job(recipe.name, BACKFILL, functions[BACKFILL], elements, profile.collect, waits_for, False, does, True)
 
 
 def _describe_training(run: RunDirectory, recipe: Recipe) -> str:
@@ -125,9 +159,9 @@ def _steps(steps: Sequence[int]) -> str:
 def _is_collected(workspace: Workspace, recipe: Recipe) -> bool:
     """Whether `results/<run>.json` says what the run folder says, and its details are there."""
     path = workspace.results / f"{recipe.name}.json"
-    if not (path.exists() and details_path(workspace.results, recipe.name).exists()):
-        return False
     try:
+        if not path.exists() or read_details(workspace.results, recipe.name) is None:
+            return False
         return read_results(path) == collect(workspace.run(recipe.name), recipe)
     except DamagedFileError:
         return False

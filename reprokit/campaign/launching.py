@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,27 +11,34 @@ from pathlib import Path
 from rich.console import Console
 
 from reprokit.campaign import needs, report
+from reprokit.campaign.backfill import campaign_mark
 from reprokit.campaign.cells import lost_cells
 from reprokit.campaign.collect import collectable, keep_fuller
 from reprokit.campaign.cost import Cost, cost
 from reprokit.campaign.disk import check_disk
-from reprokit.campaign.graph import Workspace, plan
+from reprokit.campaign.graph import BACKFILL, Workspace, plan, with_backfill
+from reprokit.campaign.mending import damaged_pieces, mend
 from reprokit.campaign.monitor import Monitor
 from reprokit.campaign.run_folder import (
     describe_conflict,
     discard_other_preparation,
     write_recipe,
 )
+from reprokit.campaign.submission import active_ids, active_jobs, locked, new_logs, read_jobs, submit
 from reprokit.cluster import local, slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
+from reprokit.cluster.queue import QueuedJob
 from reprokit.cluster.scratch import link_runs
+from reprokit.cluster.snapshot import take
 from reprokit.errors import UserError
 from reprokit.recipe import LoadedRecipe
 from reprokit.recipe.schema import Source
 from reprokit.records import interrupted
-from reprokit.records.files import read_json, write_json
-from reprokit.records.run_directory import RunDirectory, SubmittedJobs
+from reprokit.records.files import read_json
+from reprokit.records.result import Cell
+from reprokit.records.run_directory import RunDirectory, Stopped, SubmittedJobs
+from reprokit.records.starts import Start, read_starts
 from reprokit.words import interpreter
 
 
@@ -49,6 +54,7 @@ class Campaign:
     stages: tuple[str, ...]
     functions: Mapping[str, Callable[..., None]]
     figures_current: Callable[[Path, Path], bool]  # results file, figures folder
+    only: Cell | str | None = None  # one cell and what follows from it, or one job: without a back-fill
 
     @property
     def run(self) -> RunDirectory:
@@ -57,7 +63,16 @@ class Campaign:
     def missing_jobs(self) -> list[Job]:
         recipe = self.loaded.recipe
         current = self.figures_current(self.workspace.results / f"{recipe.name}.json", self.workspace.figures)
-        return plan(self.workspace, recipe, self.profile, self.stages, self.functions, current)
+        if self.only is not None:
+            return self._only_jobs(self.only, current)
+        jobs = plan(self.workspace, recipe, self.profile, self.stages, self.functions, current)
+        return with_backfill(jobs, self.workspace, recipe, self.profile, self.functions)
+
+    def _only_jobs(self, only: Cell | str, current: bool) -> list[Job]:
+        cells = {only} if isinstance(only, Cell) else None
+        stages = [stage for stage in self.stages if stage != "train"] if isinstance(only, Cell) else [only]
+        recipe = self.loaded.recipe
+        return plan(self.workspace, recipe, self.profile, stages, self.functions, current, only=cells)
 
     def cost(self) -> Cost:
         """What the missing jobs are expected to cost."""
@@ -88,14 +103,15 @@ def launch(campaign: Campaign, console: Console) -> None:
     check_disk(campaign.cost().disk, campaign.run.root.parent, f"recipe {campaign.loaded.recipe.name}")
     campaign.run.root.mkdir(parents=True, exist_ok=True)
     with locked(campaign.run):
-        if campaign.run.training_complete.exists():
-            interrupted.remove_needless(campaign.run)
-        jobs = campaign.missing_jobs()
-        if not jobs:
-            report.print_nothing_to_do(campaign.workspace, campaign.run, campaign.loaded.recipe, console)
+        if running := active_jobs(campaign.run, campaign.profile):
+            report.print_running(campaign.run, running, _failed_meanwhile(campaign.run, running), console)
             return
-        if running := active_jobs(campaign.run):
-            report.print_running(campaign.run, running, console)
+        jobs = _mended_jobs(campaign, console)
+        _start_anew(campaign.run, console)
+        if not jobs:
+            if not campaign.run.recipe.exists():
+                write_recipe(campaign.run, campaign.loaded)
+            report.print_nothing_to_do(campaign.workspace, campaign.run, campaign.loaded.recipe, console)
             return
         discard_other_preparation(campaign.run, campaign.loaded.recipe)
         write_recipe(campaign.run, campaign.loaded)
@@ -105,35 +121,62 @@ def launch(campaign: Campaign, console: Console) -> None:
         _start(campaign, jobs, console)
 
 
+def _mended_jobs(campaign: Campaign, console: Console) -> list[Job]:
+    """The missing jobs, after what is damaged in the run folder was put right or told."""
+    run, recipe = campaign.run, campaign.loaded.recipe
+    report.print_damage(mend(run, recipe, campaign.workspace.results / f"{recipe.name}.json"), console)
+    if run.training_complete.exists():
+        interrupted.remove_needless(run)
+    jobs = campaign.missing_jobs()
+    report.print_damage(damaged_pieces(run, recipe, {job.name for job in jobs}), console)
+    return jobs
+
+
 def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
-    run = campaign.run
-    logs = run.logs / time.strftime("%Y%m%d-%H%M%S")  # ids of jobs and processes come again: never share a folder
-    on_slurm = campaign.profile.scheduler is Scheduler.slurm
+    run, profile = campaign.run, campaign.profile
+    logs = new_logs(run)
+    code = take(run)
+    on_slurm = profile.scheduler is Scheduler.slurm
     here = [job for job in jobs if job.name == "prepare" or not on_slurm]
-    run_here(here, run, logs, console)
+    run_here(here, run, logs, console, code.environment)
     if not on_slurm:
         report.print_finished(campaign.workspace, run, campaign.loaded.recipe, console)
         return
-    ids = submit([job for job in jobs if job not in here], run, campaign.cluster, campaign.profile, logs)
-    report.print_submitted(logs, ids, campaign.profile, console)
+    about = SubmittedJobs(
+        cluster=campaign.cluster,
+        slurm_conf=profile.environment.get("SLURM_CONF"),
+        ids={},
+        launch=logs.name,
+        stages=list(campaign.stages),
+        code=code.digest,
+        command=campaign.command,
+        done=campaign_mark(run),
+    )
+    to_submit = [job for job in jobs if job not in here]
+    submitted = submit(to_submit, run, about, profile, code.environment) if to_submit else about
+    report.print_submitted(logs, submitted.ids, profile, console)
 
 
-def submit(jobs: Sequence[Job], run: RunDirectory, cluster: str, profile: ClusterProfile, logs: Path) -> dict[str, str]:
-    """Submit jobs to Slurm, and keep in the run folder who they are; returns the id of each, by name.
-
-    Raises:
-        UserError: Slurm refused one; then none is left submitted.
-    """
-    configuration = profile.environment.get("SLURM_CONF")
-
-    def remember(ids: dict[str, str]) -> None:
-        write_json(run.jobs, SubmittedJobs(cluster=cluster, slurm_conf=configuration, ids=ids))
-
-    return slurm.submit(jobs, profile, logs, remember)
+def _start_anew(run: RunDirectory, console: Console) -> None:
+    """Forget why the back-fill of an earlier launch stopped, and say what it was: a person wants to go on."""
+    if run.stopped.exists():
+        report.print_stopped(read_json(run.stopped, Stopped), console)
+        run.stopped.unlink()
 
 
-def run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Console) -> None:
-    """Run jobs one after the other; those that need a failed one are left out.
+def _failed_meanwhile(run: RunDirectory, running: Sequence[QueuedJob]) -> list[Start]:
+    """The last starts of jobs of this round that failed, while others go on."""
+    submitted = read_jobs(run)
+    if submitted is None or BACKFILL not in submitted.ids:
+        return []
+    last = {start.job: start for start in read_starts(run, submitted.launch)}
+    return [start for start in last.values() if start.outcome == "failed" and start.job not in active_ids(running)]
+
+
+def run_here(
+    jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Console, environment: Mapping[str, str]
+) -> None:
+    """Run jobs one after the other, with these variables; those that need a failed one are left out.
 
     Raises:
         UserError: what the first job that failed said, when the others have run; at once if all wait for it.
@@ -144,7 +187,7 @@ def run_here(jobs: Sequence[Job], run: RunDirectory, logs: Path, console: Consol
             failed[job.name] = None
             continue
         try:
-            with Monitor(console, job.name, run.progress(job.name)) as monitor:
+            with _variables(environment), Monitor(console, job.name, run.progress(job.name)) as monitor:
                 local.run(job, logs, monitor.refresh)
         except UserError as error:
             if not job.after:
@@ -183,7 +226,8 @@ def checked_jobs(campaign: Campaign) -> list[Job]:
     jobs = campaign.missing_jobs()
     if "collect" in {job.name for job in jobs}:
         keep_fuller(campaign.workspace.results / f"{recipe.name}.json", collectable(campaign.run, recipe))
-    if not campaign.run.recipe.exists() and not {job.name for job in jobs} & {"prepare", "train", "evaluate"}:
+    begun = campaign.run.recipe.exists() or campaign.run.has_trained() or campaign.run.has_evaluated()
+    if not begun and not {job.name for job in jobs} & {"prepare", "train", "evaluate"}:
         raise UserError(
             f"run {campaign.run.root.name} was never started, so stages={','.join(campaign.stages)} have nothing to "
             "work on; leave stages out to run all of them"
@@ -251,38 +295,16 @@ def _what_works_here(campaign: Campaign) -> str:
     )
 
 
-def active_jobs(run: RunDirectory) -> dict[str, str]:
-    """Jobs of an earlier launch that wait or run: stage and id -> Slurm state.
-
-    Raises:
-        UserError: it cannot be told whether they do.
-    """
-    if not run.jobs.exists():
-        return {}
-    submitted = read_json(run.jobs, SubmittedJobs)
-    try:
-        states = slurm.active(list(submitted.ids.values()), submitted.slurm_conf)
-    except UserError as error:
-        raise UserError(
-            f"jobs of run {run.root.name} were submitted with cluster={submitted.cluster} before. {error}\n"
-            f"If you know that they are gone, remove {run.jobs}."
-        ) from error
-    return {f"{name} {job_id}": states[job_id] for name, job_id in submitted.ids.items() if job_id in states}
-
-
 @contextmanager
-def locked(run: RunDirectory) -> Iterator[None]:
-    """Keep a second launch of the same run out; the lock goes with the process, however that ends."""
-    with run.lock.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            stream.seek(0)
-            holder = stream.read().strip() or "unknown"
-            raise UserError(
-                f"run {run.root.name} is being launched by another process ({holder}); wait until it ends"
-            ) from error
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {os.uname().nodename}")
-        stream.flush()
+def _variables(added: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started inside this block."""
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
         yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from reprokit.campaign.graph import Workspace
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
+from reprokit.cluster.queue import QueuedJob
 from reprokit.recipe.schema import Recipe
 from reprokit.records.record import read_results
 from reprokit.records.result import Cell
-from reprokit.records.run_directory import RunDirectory
+from reprokit.records.run_directory import RunDirectory, Stopped
+from reprokit.records.secrets import without_secrets
+from reprokit.records.starts import Start
 
 HOW_TO_MEASURE = {
     "training_mfu": "training_mfu is mfu in train/metrics.jsonl, or MFU of python -m tests.performance.gpu_training",
@@ -129,6 +133,12 @@ def print_scripts(jobs: Sequence[Job], profile: ClusterProfile, logs: Path, cons
     console.print("dry run: nothing was written or submitted")
 
 
+def print_damage(lines: Sequence[str], console: Console) -> None:
+    """What was found damaged in the run folder, a line for each piece, and what becomes of it."""
+    for line in lines:
+        console.print(f"damage: {line}", soft_wrap=True, highlight=False, markup=False)
+
+
 def print_interrupted(run: RunDirectory, console: Console) -> None:
     """What a launch does with a training that did not reach its end."""
     step = run.resume_step()
@@ -158,17 +168,33 @@ def print_submitted(logs: Path, ids: Mapping[str, str], profile: ClusterProfile,
     for name, job_id in ids.items():
         table.add_row(name, job_id, f"{logs / name}/")
     console.print(table)
-    prefix = "".join(f"{name}={value} " for name, value in profile.environment.items())
+    prefix = "".join(f"{name}={value} " for name, value in without_secrets(profile.environment).items())
     joined = ",".join(ids.values())
     console.print(f"state:  {prefix}squeue -j {joined}", soft_wrap=True, highlight=False)
     console.print(f"cancel: {prefix}scancel {' '.join(ids.values())}", soft_wrap=True, highlight=False)
 
 
-def print_running(run: RunDirectory, running: Mapping[str, str], console: Console) -> None:
-    """Jobs of an earlier launch are still active: nothing was submitted."""
+def print_running(run: RunDirectory, running: Sequence[QueuedJob], failed: Sequence[Start], console: Console) -> None:
+    """Jobs of an earlier launch are still active: nothing was submitted. `failed`: jobs that have ended meanwhile."""
     console.print(f"run {run.root.name} is already at work; nothing was submitted:")
-    for job, state in running.items():
-        console.print(f"  {job}: {state}")
+    for job in running:
+        why = f" ({job.reason})" if job.state == "PENDING" and job.reason not in ("None", "") else ""
+        console.print(f"  {job.name.partition('.')[0]} {job.id}: {job.state}{why}", highlight=False)
+    for start in failed:
+        steps = f" of steps {', '.join(map(str, start.steps))}" if start.steps else ""
+        said = f"{start.stage} {start.job}{steps} failed ({start.failure}: {start.reason})"
+        console.print(f"  {said}; the back-fill sees to it when the others have ended", highlight=False, markup=False)
+
+
+def print_stopped(stopped: Stopped, console: Console) -> None:
+    """Why the back-fill of an earlier launch had stopped."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stopped.when))
+    console.print(
+        f"The back-fill had stopped after round {stopped.round} ({when}): {stopped.reason}. All is tried again.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def print_nothing_to_do(workspace: Workspace, run: RunDirectory, recipe: Recipe, console: Console) -> None:

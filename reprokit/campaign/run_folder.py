@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from reprokit.recipe import LoadedRecipe, load_resolved
+from reprokit.errors import UserError
+from reprokit.recipe import LoadedRecipe, RecipeError, load_resolved
 from reprokit.recipe.fixed import changes, fixed_settings
 from reprokit.recipe.schema import Recipe, Source
 from reprokit.records.files import write_text
@@ -17,7 +18,7 @@ def write_recipe(run: RunDirectory, loaded: LoadedRecipe) -> None:
 
 
 def describe_conflict(run: RunDirectory, recipe: Recipe) -> str | None:
-    """Why the run folder cannot go on with this recipe, None if it can.
+    """Why the run folder cannot go on with this recipe, None if it can; raises UserError when its own is damaged.
 
     Evaluation may change (what is missing is then filled in), and so may memory settings of the training; the rest of
     model, data and training may not, once anything was made with them.
@@ -50,4 +51,11 @@ def _changes(run: RunDirectory, recipe: Recipe) -> list[str]:
     """One line per setting of model, data and training that differs from those of the run folder."""
     if not run.recipe.exists():
         return []
-    return changes(fixed_settings(load_resolved(run.recipe)), fixed_settings(recipe))
+    try:
+        before = load_resolved(run.recipe)
+    except RecipeError as error:
+        raise UserError(
+            f"{run.recipe}, which says what this folder was made with, cannot be read.\n{error}\nIf the folder was "
+            "made with the recipe that you launch, move that file away and launch again: it is written anew."
+        ) from error
+    return changes(fixed_settings(before), fixed_settings(recipe))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SECONDS = 20.0
@@ -21,8 +22,13 @@ class Answer:
         return self.code == 0
 
 
-def ask(*command: str, text: str | None = None, seconds: float = SECONDS) -> Answer:
-    """Run a command to its end, `text` being its input; what goes wrong is part of the answer."""
+def ask(
+    *command: str, text: str | None = None, seconds: float = SECONDS, environment: Mapping[str, str] | None = None
+) -> Answer:
+    """Run a command to its end, `text` being its input; what goes wrong is part of the answer.
+
+    `environment`: all of its variables; default: those of this process.
+    """
     try:
         done = subprocess.run(
             command,
@@ -30,6 +36,7 @@ def ask(*command: str, text: str | None = None, seconds: float = SECONDS) -> Ans
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
             timeout=seconds,
+            env=environment,
             encoding="utf-8",
             errors="replace",
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reprokit.cluster.profile import Resources
@@ -16,7 +16,7 @@ class Job:
     `function` is called once per element of `elements` with those arguments, in every task of the element.
 
     Several elements make an array job. `after` names the jobs it waits for, with `needs_success` only if they
-    succeed.
+    succeed. One that `comes_back` is started again when it is killed: nobody else would do that.
     """
 
     run: str
@@ -27,3 +27,8 @@ class Job:
     after: tuple[str, ...] = ()
     needs_success: bool = True
     description: str = ""  # what it does, for people
+    comes_back: bool = False
+
+    def of(self, elements: Sequence[tuple[Any, ...]]) -> Job:
+        """The same with these elements alone."""
+        return replace(self, elements=tuple(elements))

@@ -15,6 +15,7 @@ import psutil
 from submitit import LocalExecutor
 
 from reprokit.cluster.job import Job
+from reprokit.cluster.launcher import named_to_jobs
 from reprokit.errors import UserError
 
 POLL_SECONDS = 0.3
@@ -37,7 +38,7 @@ def run(job: Job, logs: Path, while_running: Callable[[], None]) -> None:
             gpus_per_node=resources.gpus_per_node,
             stderr_to_stdout=True,
         )
-        with _interrupts_ignored():  # inherited by the job: a Ctrl-C is for us, and we end it
+        with _interrupts_ignored(), named_to_jobs():  # inherited by the job: a Ctrl-C is for us, and we end it
             submitted: Any = executor.submit(job.function, *element)
         watch = _Watch(submitted)
         try:

@@ -6,10 +6,11 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import yaml
 from omegaconf import OmegaConf
 
 from reprokit.cluster.profile import STAGES, ClusterProfile, Resources, Scheduler
@@ -19,6 +20,8 @@ from reprokit.recipe.gpus import GPUS
 from reprokit.recipe.problems import Problem, RecipeError, closest
 from reprokit.recipe.tree import COMMAND_LINE, Entry, Origin, shown
 from reprokit.recipe.typed import convert, literal, with_defaults
+from reprokit.records.files import write_text
+from reprokit.records.secrets import assigned_secrets, is_secret, without_secrets
 
 _POSITIVE = ("must be positive", "give a positive number")
 PROFILES = Path(__file__).resolve().parents[2] / "slurm"
@@ -56,6 +59,24 @@ def load_profile(name: str, folder: Path = PROFILES) -> ClusterProfile:
     if problems:
         raise RecipeError(name, problems, what="cluster profile")
     return profile
+
+
+def save_profile(profile: ClusterProfile, path: Path) -> None:
+    """Write a profile where `load_profile` finds it again, all but the secrets of its environment.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    values = {**asdict(profile), "scheduler": profile.scheduler.value}
+    values["environment"] = without_secrets(profile.environment)
+    given = {key: _given(value) if isinstance(value, dict) else value for key, value in values.items()}
+    write_text(
+        path, "# The cluster profile of the last submission.\n" + yaml.safe_dump(_given(given), allow_unicode=True)
+    )
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _as_written(root: Entry) -> tuple[Entry, list[Problem]]:
@@ -111,7 +132,11 @@ def _wrong(profile: ClusterProfile) -> Iterator[tuple[str, str, str, str]]:
     for name, text in profile.environment.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in text:
             remedy = "write NAME: text, the name of letters, digits and _"
-            yield f"environment.{name}", "no environment variable", remedy, text
+            yield f"environment.{name}", "no environment variable", remedy, "" if is_secret(name) else text
+    for key, line in [*(("setup", line) for line in profile.setup), ("python", profile.python or "")]:
+        for name in assigned_secrets(line):
+            remedy = f"export {name} before you launch, or write it in `environment`: Slurm hands it on to the jobs"
+            yield key, f"{name} would stand in batch scripts and run folders", remedy, ""
     for key in ("partition", "account", "qos", "constraint", "exclude"):
         value = getattr(profile, key)
         if value is not None and (not value.strip() or not value.isprintable()):

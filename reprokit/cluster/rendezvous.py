@@ -36,14 +36,15 @@ class Task:
         return int(granted) if granted else max(1, len(os.sched_getaffinity(0)) // self.tasks_on_node)
 
 
-def current_task() -> Task:
+def current_task(with_all_cores: bool = True) -> Task:
     """The task that this process is, from what Slurm or the local executor put into its environment.
 
     Raises:
-        UserError: it may use fewer cores than it was promised.
+        UserError: `with_all_cores`, and it may use fewer cores than it was promised.
     """
     environment = JobEnvironment()
-    check_cores()
+    if with_all_cores:
+        check_cores()
     nodes = environment.num_nodes
     return Task(
         job_id=environment.job_id,
@@ -57,27 +58,31 @@ def current_task() -> Task:
 
 
 def check_cores() -> None:
-    """See that this task of a Slurm job may use the cores that the profile asks for.
+    """Raises UserError when this task of a Slurm job may not use the cores that the profile asks for."""
+    if (complaint := missing_cores()) is not None:
+        raise UserError(complaint)
+
+
+def missing_cores() -> str | None:
+    """What is wrong with the cores that this task of a Slurm job may use, if there are fewer than it was promised.
 
     `srun` of Slurm 22.05 and later gives one core where it is not told otherwise, and a training then takes many times
     as long without a word. More cores than asked for are fine (nothing binds tasks to cores), and a machine that has
     fewer than Slurm believes cannot give more.
-
-    Raises:
-        UserError: there are fewer.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
-        return
+        return None
     asked = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     granted = len(os.sched_getaffinity(0))
-    if granted < min(asked, os.cpu_count() or 1):
-        binding = os.environ.get("SLURM_CPU_BIND", "not set")
-        raise UserError(
-            f"the profile asks for cpus_per_task: {asked}, but on node {os.environ.get('SLURMD_NODENAME', '?')} this "
-            f"task may use {granted} of {os.cpu_count()} cores (SLURM_CPU_BIND: {binding}). Take what binds tasks to "
-            "cores or changes SRUN_CPUS_PER_TASK out of setup, environment and python of the profile; if the cluster "
-            "itself binds them wrongly, write environment: {SLURM_CPU_BIND: none}."
-        )
+    if granted >= min(asked, os.cpu_count() or 1):
+        return None
+    binding = os.environ.get("SLURM_CPU_BIND", "not set")
+    return (
+        f"the profile asks for cpus_per_task: {asked}, but on node {os.environ.get('SLURMD_NODENAME', '?')} this "
+        f"task may use {granted} of {os.cpu_count()} cores (SLURM_CPU_BIND: {binding}). Take what binds tasks to "
+        "cores or changes SRUN_CPUS_PER_TASK out of setup, environment and python of the profile; if the cluster "
+        "itself binds them wrongly, write environment: {SLURM_CPU_BIND: none}."
+    )
 
 
 def _start(environment: JobEnvironment) -> str:

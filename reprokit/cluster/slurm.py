@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from reprokit.cluster.asking import ask
+from reprokit.cluster import queue
+from reprokit.cluster.asking import ask, last_line
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.sbatch_options import flag
 from reprokit.errors import UserError
+from reprokit.records.secrets import without_secrets
 
 OFFLINE = {"HF_HUB_OFFLINE": "1"}  # which transformers and vLLM heed too
+LARGEST_ARRAY = 1001  # elements, where Slurm does not say MaxArraySize: its default
+GRACE = (30, 600)  # seconds before the time limit at which a job is told to leave: least and most
+# The signal comes up to 30 s earlier than that, so that of a limit of one or two minutes little would be left.
+LARGEST_GRACE = 1 / 6  # of the time limit
+# Shell lines after the command of a job that comes back: its task was killed (137), and the job not cancelled.
+COME_BACK = (
+    "code=$?",
+    'if [ $code -eq 137 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ] &&',
+    '    [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+    "exit $code",
+)
+NOTHING: Mapping[str, str] = MappingProxyType({})
+# What Slurm and submitit put into a job, and what of it would be taken as an option by a job's own sbatch.
+_OF_A_JOB = re.compile(
+    r"(?!SLURM_CONF$)(SLURM|SLURMD|SRUN|SUBMITIT|PMI|PMIX)_|SLURMD?$|SBATCH_(CPU|MEM)_BIND|"
+    r"(CUDA_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL|ROCR_VISIBLE_DEVICES|ZE_AFFINITY_MASK)$"
+)
 
 
 class _PlanningExecutor(SlurmExecutor):
@@ -28,6 +52,19 @@ class _PlanningExecutor(SlurmExecutor):
     @classmethod
     def affinity(cls) -> int:
         return 1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A job, or one of the arrays that it takes: `evaluate`, `evaluate.2` ...
+
+    `parallel` elements run at a time; `follows` names the array of the same job that it waits for.
+    """
+
+    name: str
+    job: Job
+    parallel: int
+    follows: str | None
 
 
 def available() -> bool:
@@ -39,21 +76,35 @@ def available() -> bool:
     return "Could not establish a configuration source" not in ask("scontrol", "ping").complaint
 
 
-def sbatch_text(job: Job, profile: ClusterProfile, logs: Path, dependency: str | None) -> str:
-    """The batch script that `submit` would hand to sbatch."""
-    executor = _PlanningExecutor(logs / job.name, python=profile.python)
-    executor.update_parameters(**_parameters(job, profile, dependency))
-    if len(job.elements) > 1:
-        executor.parameters["map_count"] = len(job.elements)
+def sbatch_text(
+    job: Job, profile: ClusterProfile, logs: Path, dependency: str | None, environment: Mapping[str, str] = NOTHING
+) -> str:
+    """The batch script that `submit` would hand to sbatch; of several arrays, the first."""
+    part = _parts(job, LARGEST_ARRAY, profile.max_parallel)[0]
+    executor = _PlanningExecutor(logs / job.name, python=_python(profile))
+    executor.update_parameters(**_parameters(part, profile, dependency, environment))
+    if len(part.job.elements) > 1:
+        executor.parameters["map_count"] = len(part.job.elements)
     return executor._make_submission_file_text(executor._submitit_command_str, uid="")
 
 
 def submit(
-    jobs: Sequence[Job], profile: ClusterProfile, logs: Path, remember: Callable[[dict[str, str]], None]
+    jobs: Sequence[Job],
+    profile: ClusterProfile,
+    logs: Path,
+    remember: Callable[[dict[str, str]], None],
+    environment: Mapping[str, str] = NOTHING,
+    earlier: Mapping[str, str] = NOTHING,
 ) -> dict[str, str]:
     """Submit all jobs with their dependencies; returns the Slurm id of each, by name.
 
-    `remember` is called with the ids so far after each submission.
+    None can begin before all are submitted and `remember`, which is called with the ids, has returned: a process that
+    is killed before that leaves jobs that are held, and no others.
+
+    Args:
+        logs: the folder of the batch scripts and logs, of this submission alone.
+        environment: variables of the jobs beside those of the profile.
+        earlier: ids of other jobs, by name, that `after` may name too.
 
     Raises:
         UserError: sbatch refused a job.
@@ -61,66 +112,134 @@ def submit(
     Whatever goes wrong, the jobs that were submitted before it are cancelled: none is left that nobody knows of.
     """
     ids: dict[str, str] = {}
-    try:
-        for job in jobs:
-            executor = SlurmExecutor(logs / job.name, python=profile.python)
-            executor.update_parameters(**_parameters(job, profile, dependency_of(job, ids)))
-            submitted = executor.map_array(job.function, *zip(*job.elements, strict=True))
-            ids[job.name] = submitted[0].job_id.split("_")[0]
-            remember(ids)
-    except BaseException as error:
-        if ids:
-            subprocess.run(["scancel", *ids.values()], check=False)
-        if not isinstance(error, (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError)):
-            raise
-        said = str(error.__cause__ or error)
-        raise UserError(
-            f"Slurm refused job {job.name}; nothing was left submitted. It said:\n{said}\n"
-            "Check partition, account, limits and resources in the cluster profile with "
-            "`python -m reprokit.doctor cluster=NAME`."
-        ) from error
+    held: list[str] = []
+    refused = ""
+    with outside_of_jobs():
+        try:
+            for part in _all_parts(jobs, profile):
+                refused = part.name
+                dependency = dependency_of(part.job, {**earlier, **ids}, part.follows)
+                executor = SlurmExecutor(logs / part.job.name, python=_python(profile))
+                executor.update_parameters(**_parameters(part, profile, dependency, environment))
+                submitted = executor.map_array(part.job.function, *zip(*part.job.elements, strict=True))
+                ids[part.name] = submitted[0].job_id.split("_")[0]
+                held += [] if dependency or "hold" in profile.sbatch else [ids[part.name]]
+            remember(dict(ids))
+            release(held)
+        except BaseException as error:
+            _cancel_below(logs, ids)
+            if not isinstance(error, (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError)):
+                raise
+            raise UserError(
+                f"Slurm refused job {refused}; nothing was left submitted. It said:\n{error.__cause__ or error}\n"
+                "Check partition, account, limits and resources in the cluster profile with "
+                "`python -m reprokit.doctor cluster=NAME`."
+            ) from error
     return ids
 
 
-def dependency_of(job: Job, ids: dict[str, str]) -> str | None:
-    """Value of --dependency; jobs that are not in `ids` were finished before."""
-    waits_for = [ids[name] for name in job.after if name in ids]
-    if not waits_for:
-        return None
-    return ("afterok:" if job.needs_success else "afterany:") + ":".join(waits_for)
-
-
-def active(job_ids: Sequence[str], configuration: str | None) -> dict[str, str]:
-    """Those of the jobs that wait or run, with their Slurm state; needs no accounting database.
-
-    `configuration` is the SLURM_CONF they were submitted with, if one was named; a cluster whose file is gone is gone.
+def release(job_ids: Sequence[str]) -> None:
+    """Let jobs go that wait only because they are held.
 
     Raises:
-        UserError: Slurm does not answer: whether they run is not known.
+        UserError: Slurm does not do it.
     """
-    if configuration is not None and not Path(configuration).exists():
-        return {}
-    if shutil.which("squeue") is None:
-        raise UserError("This machine has no squeue to ask whether they still run.")
-    named = {} if configuration is None else {"SLURM_CONF": configuration}
-    states = {}
-    for job_id in job_ids:
-        # One call per job: squeue fails for all when one of several ids has been purged.
-        asked = ["squeue", "-h", "-j", job_id, "-o", "%T"]
-        shown = subprocess.run(asked, capture_output=True, text=True, env={**os.environ, **named})
-        if shown.returncode and "Invalid job id" not in shown.stderr:
-            raise UserError(f"Slurm does not say whether job {job_id} still runs: {shown.stderr.strip()}")
-        if shown.stdout.strip():
-            states[job_id] = ",".join(sorted(set(shown.stdout.split())))
-    return states
+    if not (named := ",".join(job_ids)):
+        return
+    answer = ask("scontrol", "release", named)
+    if not answer.well:
+        raise UserError(f"Slurm does not let jobs {named} go: {last_line(answer.complaint)}. Nothing is submitted.")
 
 
-def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> dict[str, Any]:
+def cancel(job_ids: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended are passed over."""
+    if job_ids:
+        ask("scancel", *job_ids)
+
+
+def dependency_of(job: Job, ids: Mapping[str, str], follows: str | None = None) -> str | None:
+    """Value of --dependency; jobs that are not in `ids` were finished before.
+
+    A job that has several arrays is waited for by all of them; `follows` names one that is waited for however it ends.
+    """
+    waits_for = [ids[name] for name in ids if name.partition(".")[0] in job.after]
+    kinds = [f"{'afterok' if job.needs_success else 'afterany'}:{':'.join(waits_for)}"] if waits_for else []
+    kinds += [f"afterany:{ids[follows]}"] if follows else []
+    return ",".join(kinds) or None
+
+
+def usable_nodes(partition: str | None) -> set[str]:
+    """Names of the nodes of a partition (None: of the default one) that run jobs or could; none if Slurm is silent."""
+    asked = ask("sinfo", "-h", "-N", "-o", "%N %T %P", *(["-p", partition] if partition else []))
+    rows = [line.split() for line in asked.text.splitlines()] if asked.well else []
+    well = re.compile(r"(idle|mixed|allocated|completing|planned|reserved)[+-]?$")
+    return {row[0] for row in rows if len(row) == 3 and well.match(row[1]) and (partition or row[2].endswith("*"))}
+
+
+@contextmanager
+def outside_of_jobs() -> Iterator[None]:
+    """Inside a Slurm job, leave out of the environment what the job's own submissions would take as theirs."""
+    names = list(os.environ) if "SLURM_JOB_ID" in os.environ else []
+    kept = {name: os.environ.pop(name) for name in names if _OF_A_JOB.match(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _all_parts(jobs: Sequence[Job], profile: ClusterProfile) -> list[_Part]:
+    largest = _largest_array() if any(len(job.elements) > 1 for job in jobs) else LARGEST_ARRAY
+    return [part for job in jobs for part in _parts(job, largest, profile.max_parallel)]
+
+
+def _largest_array() -> int:
+    """How many elements an array may have: their largest index is one less than MaxArraySize."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config").text, re.M)
+    return int(found.group(1)) if found else LARGEST_ARRAY
+
+
+def _parts(job: Job, largest: int, max_parallel: int) -> list[_Part]:
+    """The arrays of a job, all of which together run at most `max_parallel` elements at a time.
+
+    With more arrays than that, each waits for the one that many places before it.
+    """
+    count = -(-len(job.elements) // largest)
+    size = -(-len(job.elements) // count)
+    lanes = min(count, max_parallel)
+    parts: list[_Part] = []
+    for number in range(count):
+        elements = job.elements[number * size : (number + 1) * size]
+        parallel = max_parallel // lanes + (number % lanes < max_parallel % lanes)
+        follows = parts[number - lanes].name if number >= lanes else None
+        name = job.name if number == 0 else f"{job.name}.{number + 1}"
+        parts.append(_Part(name, job.of(elements), parallel, follows))
+    return parts
+
+
+def _cancel_below(logs: Path, ids: Mapping[str, str]) -> None:
+    """Cancel the jobs of these ids, and those that sbatch took without that its answer came."""
+    cancel(list(ids.values()))
+    try:
+        cancel([job.job_id for job in queue.queued(None) if is_below(job.script, logs)])
+    except UserError:
+        return  # Slurm does not answer; what it has is held, and the next launch finds it
+
+
+def is_below(script: str, logs: Path) -> bool:
+    """Whether a batch script lies in a folder; either may be named through links."""
+    return bool(script) and Path(os.path.realpath(script)).is_relative_to(os.path.realpath(logs))
+
+
+def _parameters(
+    part: _Part, profile: ClusterProfile, dependency: str | None, environment: Mapping[str, str]
+) -> dict[str, Any]:
     """Keyword arguments of submitit's Slurm executor."""
-    resources = job.resources
+    job, resources = part.job, part.job.resources
     cpus = resources.cpus_per_task
-    variables = {**(OFFLINE if profile.offline else {}), **profile.environment}
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    minutes = max(1, round(resources.hours * 60))
+    # sbatch itself hands secrets on to the job, from the environment of launch.
+    named = without_secrets({**(OFFLINE if profile.offline else {}), **profile.environment})
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in {**named, **environment}.items()]
     # Since Slurm 22.05 srun does not take --cpus-per-task from the batch job: it would get one core.
     exports.append(f"export SRUN_CPUS_PER_TASK={cpus}")
     given = {
@@ -136,22 +255,35 @@ def _parameters(job: Job, profile: ClusterProfile, dependency: str | None) -> di
     return {
         "job_name": f"{job.name}.{job.run}",
         "wckey": None,  # submitit's default would be refused where wckeys are enforced
-        "time": max(1, round(resources.hours * 60)),
+        "time": minutes,
+        "signal_delay_s": min(max(minutes * 6, GRACE[0]), GRACE[1], round(minutes * 60 * LARGEST_GRACE)),
         "nodes": resources.nodes,
         "ntasks_per_node": resources.tasks_per_node,
         "cpus_per_task": cpus,
-        "array_parallelism": profile.max_parallel,
+        "array_parallelism": part.parallel,
         "stderr_to_stdout": True,
         # Tasks of a job wait for each other: one that dies must end them all; one that has done its part must not.
-        "srun_args": ["--kill-on-bad-exit=1", "--wait=0"],
+        # A job that is requeued goes on in the same log.
+        "srun_args": ["--kill-on-bad-exit=1", "--wait=0", "--open-mode=append"],
         "setup": [*exports, *profile.setup],
-        # A job whose dependency failed must not wait for ever.
-        "additional_parameters": {
-            "kill-on-invalid-dep": "yes",
-            **{name: flag(value) for name, value in profile.sbatch.items()},
-        },
+        "teardown": list(COME_BACK) if job.comes_back else None,
+        "additional_parameters": _further_options(profile, dependency),
         **{key: value for key, value in given.items() if value is not None},
     }
+
+
+def _further_options(profile: ClusterProfile, dependency: str | None) -> dict[str, str | bool]:
+    return {
+        "kill-on-invalid-dep": "yes",  # a job whose dependency failed must not wait for ever
+        **({} if "no-requeue" in profile.sbatch else {"requeue": True}),
+        **({} if dependency else {"hold": True}),  # until all are submitted
+        **{name: flag(value) for name, value in profile.sbatch.items()},
+    }
+
+
+def _python(profile: ClusterProfile) -> str:
+    """Shell words that start a task: until it can heed the signals that tell it to leave, they do not kill it."""
+    return f"""sh -c 'trap "" USR2 TERM; exec "$0" "$@"' {profile.python or shlex.quote(sys.executable)}"""
 
 
 def _gpus(count: int, kind: str | None) -> int | str | None:

@@ -72,18 +72,24 @@ class Engine:
         max_model_length: int | None,
         longest_sequence: int | None = None,
         followers: Followers | None = None,
+        requests_at_a_time: int | None = None,
     ) -> None:
         """
         Args:
             max_model_length: tokens of prompt and response; None: the context of the model, but no more than
                 `longest_sequence`, for all of which the engine keeps room.
             followers: GPUs of this and other nodes that make the engine; None: one GPU.
+            requests_at_a_time: None: as many as vLLM finds fit. 1: no response depends on what else is asked for.
         """
         self.options: dict[str, Any] = {
             "tokenizer": str(tokenizer),
             "dtype": dtype,
             "max_model_len": max_model_length,
         }
+        if requests_at_a_time is not None:
+            self.options["max_num_seqs"] = requests_at_a_time
+        if requests_at_a_time == 1:
+            self.options["enable_prefix_caching"] = False  # what was asked before would change how a prompt is read
         self.longest_sequence = longest_sequence
         self.followers = followers or Followers(ALONE)
         self.llm: Any = None

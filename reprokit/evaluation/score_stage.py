@@ -19,7 +19,7 @@ from reprokit.records.files import DamagedFileError, read_json, read_json_lines,
 from reprokit.records.progress import ProgressBar
 from reprokit.records.result import FINISHED, Cell, Generation, Sample
 from reprokit.records.run_directory import RunDirectory
-from reprokit.records.sample_log import is_generated
+from reprokit.records.sample_log import is_generated, read_items
 
 
 def score_run(run: RunDirectory, recipe: Recipe, progress: Path, again: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ class _Scorer:
 
     def score(self, steps: Sequence[int], progress: Path) -> None:
         name = self.benchmark.name
-        items = list(read_json_lines(self.run.items(name), Item))
+        items = read_items(self.run, name, Item)
         by_id = {item.id: item for item in items}
         judges = judges_for(self.run, self.recipe, name)
         replies = {key: Replies(self.run, self.recipe, key) for key in judges}

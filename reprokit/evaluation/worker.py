@@ -16,10 +16,11 @@ from reprokit.evaluation.parallel import Followers
 from reprokit.evaluation.requests import Key, Plan, Problem, Prompts, Requests, Task, agree, expected_tokens
 from reprokit.evaluation.share import Share
 from reprokit.evaluation.sharing import Claims, window
+from reprokit.leaving import Leaving
 from reprokit.recipe.sampling import sampling, settings
 from reprokit.recipe.schema import Recipe, Source
 from reprokit.records import manifest
-from reprokit.records.files import read_json, read_json_lines
+from reprokit.records.files import read_json
 from reprokit.records.progress import ProgressBar
 from reprokit.records.result import Cell, Sample
 from reprokit.records.run_directory import RunDirectory
@@ -28,6 +29,7 @@ from reprokit.records.sample_log import (
     SampleLog,
     is_generated,
     items_digest,
+    read_items,
     read_log,
     read_logs,
     sampled_steps,
@@ -47,6 +49,7 @@ def generate(
     job: str,
     longest_sequence: int | None = None,
     followers: Followers | None = None,
+    leaving: Leaving | None = None,
 ) -> None:
     """Draw this worker's part of the samples of `cells`; worker 0 then gathers those of all workers.
 
@@ -58,12 +61,22 @@ def generate(
         cells: those that are generated already are passed over.
         job: names this start of the workers; no other start of this run may have had the name.
         longest_sequence, followers: see `Engine`.
+        leaving: asked at every step of the engine; what is in flight is given up then, what has finished is logged.
 
     Raises:
+        Interrupted: this process was told to leave.
         UserError: a checkpoint is damaged, no prompt of a benchmark leaves room for a response, samples are missing.
     """
-    dtype, context = _dtype(run, recipe), recipe.evaluation.max_model_length
-    worker = _Worker(run, recipe, share, job, Engine(run.tokenizer, dtype, context, longest_sequence, followers))
+    evaluation = recipe.evaluation
+    engine = Engine(
+        run.tokenizer,
+        _dtype(run, recipe),
+        evaluation.max_model_length,
+        longest_sequence,
+        followers,
+        evaluation.requests_at_a_time,
+    )
+    worker = _Worker(run, recipe, share, job, engine, leaving)
     drawn: dict[int, Requests] = {}
     problems: dict[str, list[Problem]] = {}
     for step in sorted({cell.step for cell in cells}):
@@ -93,7 +106,7 @@ def _missing_tasks(
         if is_generated(run, cell, settings(recipe.evaluation, cell.benchmark)):
             continue
         if cell.benchmark not in problems:
-            problems[cell.benchmark] = list(read_json_lines(run.items(cell.benchmark), Problem))
+            problems[cell.benchmark] = read_items(run, cell.benchmark, Problem)
         tasks.append(Task(cell.benchmark, problems[cell.benchmark], sampling(recipe.evaluation, cell.benchmark)))
     return tasks
 
@@ -101,8 +114,17 @@ def _missing_tasks(
 class _Worker:
     """One worker with its engine, which starts when there is something to draw."""
 
-    def __init__(self, run: RunDirectory, recipe: Recipe, share: Share, job: str, engine: Engine) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        recipe: Recipe,
+        share: Share,
+        job: str,
+        engine: Engine,
+        leaving: Leaving | None = None,
+    ) -> None:
         self.run, self.recipe, self.share, self.job, self.engine = run, recipe, share, job, engine
+        self.leaving = leaving or Leaving()
         self.prompts = Prompts(run.tokenizer)
 
     def draw(self, step: int, tasks: Sequence[Task], progress: Path | None) -> Requests:
@@ -135,7 +157,7 @@ class _Worker:
     ) -> None:
         """Feed the engine, so that it is never short of requests while some are left to claim."""
         held = window(len(plan.requests), self.share.world_size, self.engine.slots)
-        with _Log(self, step, len(plan.requests), progress) as log:
+        with self.leaving.polled(), _Log(self, step, len(plan.requests), progress) as log:
 
             def hand_over(claimed: list[int]) -> None:
                 for request in (requests.of(plan.requests[index]) for index in claimed):
@@ -153,6 +175,7 @@ class _Worker:
                     hand_over(claimed or [])
                 for sample in self.engine.step():
                     log.append(sample)
+                self.leaving.obey()
 
     def gather(self, drawn: dict[int, Requests]) -> None:
         """Wait for the other workers, and gather the samples of every checkpoint as soon as all have ended with it."""

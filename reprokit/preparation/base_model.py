@@ -14,7 +14,7 @@ from reprokit.data.tokenizer import train_tokenizer
 from reprokit.errors import UserError
 from reprokit.preparation.hub import fetching
 from reprokit.recipe.schema import ModelSection, Precision
-from reprokit.records.files import write_json
+from reprokit.records.files import write_bytes, write_json
 from reprokit.records.manifest import Manifest
 from reprokit.records.run_directory import RunDirectory
 
@@ -107,7 +107,7 @@ def prepare_base(
 
 def complete_tokenizer(run: RunDirectory) -> None:
     """Put the model's config.json beside the tokenizer: loaders choose the tokenizer class by it."""
-    shutil.copyfile(run.weights(0) / "config.json", run.tokenizer / "config.json")
+    write_bytes(run.tokenizer / "config.json", (run.weights(0) / "config.json").read_bytes())
 
 
 def random_model(model: ModelSection, precision: Precision, tokenizer: Any) -> Any:

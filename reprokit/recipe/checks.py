@@ -81,6 +81,7 @@ RANGES = {
     "evaluation.top_p": TOP_P,
     "evaluation.max_tokens": AT_LEAST_ONE,
     "evaluation.max_model_length": AT_LEAST_ONE,
+    "evaluation.requests_at_a_time": AT_LEAST_ONE,
     "evaluation.seed": NOT_NEGATIVE,
     "evaluation.steps": NOT_NEGATIVE,
 }

@@ -154,6 +154,7 @@ class EvaluationSection:
     max_tokens: Optional[int] = None  # of the response
     max_model_length: Optional[int] = None  # prompt + response; default: the model's own context length
     seed: int = 1234
+    requests_at_a_time: Optional[int] = None  # in an engine; 1: responses do not depend on each other; default: vLLM's
     steps: Optional[list[int]] = None  # which checkpoints are evaluated, 0 for the base; default: all
     benchmarks: dict[str, BenchmarkSection] = MISSING  # name: false takes one back that was included
     judges: dict[str, JudgeSection] = field(default_factory=dict)  # where they are not the default ones

@@ -8,6 +8,8 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +40,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):  # the folder may have been removed, which is then the error to be told
+            os.unlink(temporary)
         raise
     sync(path.parent)
 
@@ -104,6 +107,14 @@ def cut_off_half_a_line(path: Path) -> None:
     content = path.read_bytes()
     if not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to `<name>.damaged_NN`; returns where it is now."""
+    names = (path.with_name(f"{path.name}.damaged_{number:02d}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    os.rename(path, aside)
+    return aside
 
 
 def sha256_of_file(path: Path) -> str:

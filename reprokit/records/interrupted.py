@@ -67,7 +67,7 @@ def remove_leftovers(run: RunDirectory) -> None:
 def _is_up_to(step: int, line: bytes) -> bool:
     try:
         return line.endswith(b"\n") and msgspec.json.decode(line, type=_Line).step <= step
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
 
 

@@ -116,7 +116,8 @@ def draft(final: Path, step: int, needed: int, revision: str | None = None) -> I
     try:
         with joined_draft(final, needed) as made:
             shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            final.parent.mkdir(exist_ok=True)  # not the folder above: a run folder that was removed stays away
+            aside.mkdir()
             if shutil.disk_usage(aside).free < needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final.parent))
             yield made
@@ -132,6 +133,9 @@ def joined_draft(final: Path, needed: int) -> Iterator[Draft]:
     try:
         yield Draft(aside_of(final))
     except OSError as error:
+        run = final.parent.parent
+        if not run.exists():
+            raise UserError(f"{final} was not saved: {run} was removed. Launch again to begin anew.") from error
         raise UserError(
             f"{final} was not saved: {error}. It needs {needed / GIB:,.2f} GiB; {_free(final)}. Make room there, mind "
             "quotas and permissions, and launch again."

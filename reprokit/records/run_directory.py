@@ -19,12 +19,50 @@ from reprokit.records import manifest as manifests
 from reprokit.records.manifest import Manifest
 
 
+class LeftOut(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What failed in a way that trying again cannot mend: a stage, or its elements of some checkpoints.
+
+    steps: those of the checkpoints; none means the whole stage. failure: value of `cluster.failures.Failure`.
+    """
+
+    stage: str
+    steps: list[int] = []
+    failure: str
+    reason: str
+
+
 class SubmittedJobs(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`jobs.json`: the Slurm ids of the last launch, by stage, and whom to ask about them."""
+    """`jobs.json`: the Slurm ids of the last submission, whom to ask about them, and how the back-fill is getting on.
+
+    ids: by stage; further arrays of a stage are `evaluate.2`, `evaluate.3`. launch: name of their folder below `logs/`.
+    stages: what may be submitted for this run. code: sha256 of the snapshot that they run. released: whether they were
+    let go after all of them had been submitted. command: words of the launch, for people. round: counts submissions
+    since a person launched, `fruitless` those in a row that left nothing new on disk. done: mark of what was on disk
+    when this round was submitted. excluded: nodes at fault.
+    """
 
     cluster: str
     slurm_conf: Optional[str] = None
     ids: dict[str, str]
+    launch: str = ""
+    stages: list[str] = []
+    code: str = ""
+    released: bool = True
+    command: str = ""
+    round: int = 1
+    fruitless: int = 0
+    done: int = 0
+    excluded: list[str] = []
+    left_out: list[LeftOut] = []
+
+
+class Stopped(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`stopped.json`: why the back-fill submits nothing more. when: seconds since 1970."""
+
+    reason: str
+    advice: str
+    round: int
+    when: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +78,15 @@ class RunDirectory:
     @property
     def jobs(self) -> Path:
         return self.root / "jobs.json"
+
+    @property
+    def cluster(self) -> Path:
+        """The cluster profile of the last submission, without secrets."""
+        return self.root / "cluster.yaml"
+
+    @property
+    def stopped(self) -> Path:
+        return self.root / "stopped.json"
 
     @property
     def lock(self) -> Path:
@@ -65,6 +112,11 @@ class RunDirectory:
     def training_complete(self) -> Path:
         """Written when training has reached its end and every checkpoint was saved."""
         return self.root / "train" / "complete.json"
+
+    @property
+    def code(self) -> Path:
+        """Folder of the snapshots of the code that jobs ran, each named after its content."""
+        return self.root / "code"
 
     @property
     def logs(self) -> Path:
@@ -119,7 +171,8 @@ class RunDirectory:
 
     def is_prepared(self, benchmarks: Iterable[str], trains: bool, steps: Iterable[int] = (0,)) -> bool:
         """Whether tokenizer, tokens (if the run trains), problems and the checkpoints of `steps` are there."""
-        needed = [self.tokenizer / "config.json", *map(self.items_source, benchmarks)]
+        needed = [self.tokenizer / "config.json"]
+        needed += [place(name) for name in benchmarks for place in (self.items, self.items_source)]
         needed += [self.data / "report.json"] if trains else []
         checkpoints = all(self.manifest(step) is not None for step in steps)
         return checkpoints and all(path.exists() for path in needed)

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from reprokit.records.files import DamagedFileError, cut_off_half_a_line, read_json
+from reprokit.errors import UserError
+from reprokit.records.files import DamagedFileError, cut_off_half_a_line, read_json, read_json_lines, sha256_of_file
 from reprokit.records.result import Cell, Sample, read_generation
 from reprokit.records.run_directory import RunDirectory, step_of
 
@@ -30,6 +31,7 @@ class Drawn(msgspec.Struct):
 
 
 Row = TypeVar("Row", Sample, Drawn)
+T = TypeVar("T")
 
 
 class SampleLog:
@@ -82,14 +84,34 @@ def read_log(path: Path, shape: type[Row]) -> Iterator[Row]:
 
 
 def read_logs(run: RunDirectory, step: int, shape: type[Row]) -> Iterator[Row]:
-    """What all workers of all starts have logged for a checkpoint."""
-    for path in sorted(run.sample_logs(step).glob("*.jsonl")):
+    """What all workers of all starts have logged for a checkpoint; nothing once another job has gathered it."""
+    try:
+        paths = sorted(run.sample_logs(step).glob("*.jsonl"))
+    except FileNotFoundError:  # the folder was removed between a look whether it is there and one into it
+        return
+    for path in paths:
         yield from read_log(path, shape)
 
 
 def sampled_steps(run: RunDirectory) -> list[int]:
     """Steps that something was ever drawn for."""
     return sorted(step for path in (run.root / "evaluation").glob("step_*") if (step := step_of(path)) >= 0)
+
+
+def read_items(run: RunDirectory, benchmark: str, shape: type[T]) -> list[T]:
+    """The problems of a benchmark, as they were prepared.
+
+    Raises:
+        UserError: they are damaged or gone; then they no more count as prepared, and the next launch makes them anew.
+    """
+    path, source = run.items(benchmark), run.items_source(benchmark)
+    try:
+        if sha256_of_file(path) != items_digest(run, benchmark):
+            raise DamagedFileError(f"{path} is not what was prepared (its sha256 differs from {source.name})")
+        return list(read_json_lines(path, shape))
+    except (FileNotFoundError, DamagedFileError) as error:
+        source.unlink(missing_ok=True)
+        raise UserError(f"{error}. Launch again: the problems of {benchmark} are prepared anew.") from error
 
 
 def items_digest(run: RunDirectory, benchmark: str) -> str | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from reprokit.errors import NodeError
 from reprokit.recipe.derived import is_all_bf16
 from reprokit.recipe.schema import Arithmetic, Precision, TrainingSection
-from reprokit.training import attention
+from reprokit.training import attention, meeting
 from reprokit.training.model import load
 
 # Rank 0 alone writes checkpoints while the others wait in a collective: that must not look like a hang.
 PATIENCE = timedelta(hours=2)
+JOINING = 900.0  # seconds between the first rank and the last: they import from a file system that may be slow
 
 
 def device() -> torch.device:
@@ -26,16 +29,24 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def initialise_distributed(local_rank: int, cores: int) -> None:
+def initialise_distributed(local_rank: int, cores: int, hosts: Sequence[str] = ()) -> None:
     """Join the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe: NCCL on GPUs, else gloo.
 
-    `cores` is the number of CPU cores that this rank may use.
+    Args:
+        cores: CPU cores that this rank may use.
+        hosts: nodes of the job in the order of its ranks; empty: all are on this one.
+
+    Raises:
+        NodeError: a rank did not come, or its GPU cannot be used.
     """
     if torch.cuda.is_available():
         # Where Slurm shows each task its own GPU only, that one has the index 0.
         index = local_rank % torch.cuda.device_count()
         os.environ["LOCAL_RANK"] = str(index)
-        torch.cuda.set_device(index)
+        try:
+            torch.cuda.set_device(index)
+        except RuntimeError as error:
+            raise NodeError(f"GPU {index} cannot be used: {error}", meeting.node_name() or None) from error
         backend = "nccl"
     else:
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -45,7 +56,12 @@ def initialise_distributed(local_rank: int, cores: int) -> None:
 
     # An extra for inference on CPUs that would be compiled now, and fails where there is no compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=PATIENCE)
+    store = meeting.join(backend, hosts, JOINING)
+    store.set_timeout(PATIENCE)
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # DeepSpeed takes the group that is there; its own would wait for PATIENCE for a rank that never comes.
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
 
 def sequence_group(sequence_parallel: int) -> Any:

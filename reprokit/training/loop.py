@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from reprokit.data import tokens
+from reprokit.errors import Interrupted, UserError
 from reprokit.recipe.architecture import Architecture, from_config
 from reprokit.recipe.schema import OFFICIAL_GPUS, Arithmetic, Recipe
 from reprokit.records import provenance
@@ -23,23 +25,35 @@ from reprokit.training.plan import Pass, Planner, StepPlan, slots
 from reprokit.training.schedule import learning_rate
 from reprokit.training.telemetry import StepMetrics
 
+Told = Callable[[], str | None]  # name of the signal that told this process to leave, if one did
 
-def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, progress: Path) -> None:
+
+def train(
+    run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, progress: Path, leaving: Told = lambda: None
+) -> None:
     """Train to the end, from the newest resumable state or from step 0, and save every checkpoint the recipe lists.
 
     The process group must exist. A training that was stopped at any moment and is called again, with the same number
-    of ranks, goes on as if it had never stopped.
+    of ranks, goes on as if it had never stopped. A complete one is left alone.
+
+    Args:
+        leaving: asked before each forward pass; when any rank is told to leave, all give up the step that they are at,
+            save the state after the last whole one, and leave.
 
     Raises:
+        Interrupted: it left, on all ranks.
         UserError: the training diverges, a state or the disk is damaged or full, a package is missing.
     """
     from transformers import AutoTokenizer
 
     training = recipe.training
     telemetry.check_packages(training.tensorboard)
-    trainer = Trainer.build(run, recipe, rank, world_size)
+    if _agreed(run.training_complete.exists()):
+        return
+    trainer = Trainer.build(run, recipe, rank, world_size, leaving)
     tokenizer = AutoTokenizer.from_pretrained(run.tokenizer)
-    start = state.resume(run, trainer.engine, recipe, rank, world_size)
+    trainer.leave_if_told()
+    start = saved = state.resume(run, trainer.engine, recipe, rank, world_size)
     total = trainer.planner.total_steps
     if rank == 0:
         describe(trainer)
@@ -50,7 +64,12 @@ def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, prog
     watch = telemetry.Watch(state.norms_before(run, start))
     with ProgressBar(total=total, initial=start, desc="train", unit="step", disable=rank != 0, path=progress) as bar:
         for index in range(start, total):
-            metrics = trainer.step(index, watch)
+            try:
+                metrics = trainer.step(index, watch)
+            except Interrupted:
+                if saved < index:
+                    state.save(run, trainer.engine, recipe, index, rank, world_size)
+                raise
             if rank == 0:
                 writer.write(metrics)
                 bar.set_postfix_str(f"loss {metrics.loss:.3f}, {metrics.tokens_per_second:,.0f} tokens/s", False)
@@ -59,9 +78,19 @@ def train(run: RunDirectory, recipe: Recipe, *, rank: int, world_size: int, prog
                 checkpoints.save(run, trainer.engine.module.model, tokenizer, metrics.step, rank)
             if metrics.step % training.state_every == 0 and metrics.step < total:
                 state.save(run, trainer.engine, recipe, metrics.step, rank, world_size)
+                saved = metrics.step
     if rank == 0:
+        if not run.metrics.exists():
+            raise UserError(f"{run.metrics} is gone: the run folder was removed while it was trained")
         write_json(run.training_complete, {"steps": total})
         state.prune(run, keep=0)
+
+
+def _agreed(said: bool) -> bool:
+    """Whether any rank says so. All must call it."""
+    flag = torch.tensor(int(said), device=engine.device())
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
 
 
 @dataclass(frozen=True)
@@ -75,18 +104,28 @@ class Trainer:
     architecture: Architecture | None
     rank: int
     world_size: int
+    leaving: Told
 
     @staticmethod
-    def build(run: RunDirectory, recipe: Recipe, rank: int, world_size: int) -> Trainer:
+    def build(run: RunDirectory, recipe: Recipe, rank: int, world_size: int, leaving: Told) -> Trainer:
         dataset = tokens.load(run.data)
         built = engine.build(run.weights(0), recipe.training, world_size)
         architecture = from_config(built.module.model.config.to_dict())
         groups = world_size // recipe.training.sequence_parallel
         planner = Planner(dataset, recipe.training, groups, architecture)
-        return Trainer(built, dataset, recipe, planner, architecture, rank, world_size)
+        return Trainer(built, dataset, recipe, planner, architecture, rank, world_size, leaving)
+
+    def leave_if_told(self) -> None:
+        """Raises Interrupted on all ranks if any of them was told to leave. All must call it."""
+        if _agreed(self.leaving() is not None):
+            raise Interrupted(self.leaving() or "another rank was told to leave")
 
     def step(self, index: int, watch: telemetry.Watch) -> StepMetrics:
-        """Update number `index` (0-based)."""
+        """Update number `index` (0-based).
+
+        Raises:
+            Interrupted: a rank was told to leave. Gradients are dropped, parameters and moments as they were before.
+        """
         started = time.perf_counter()
         training = self.recipe.training
         torch.manual_seed(dropout_seed(training.seed, index, self.rank))
@@ -105,6 +144,7 @@ class Trainer:
         """All passes of this rank and the update: seconds of waiting for rows, and the loss sum of each pass."""
         waited, losses = 0.0, []
         for number, one in enumerate(passes):
+            self.leave_if_told()
             begun = time.perf_counter()
             batch = flatten(self.dataset, one.rows, shard).to(engine.device())
             waited += time.perf_counter() - begun

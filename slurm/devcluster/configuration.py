@@ -12,6 +12,8 @@ from layout import GPUS_PER_NODE, NODES, Layout, user_name
 CLUSTER_NAME = "dev"
 CPUS_PER_NODE = 4
 MEMORY_PER_NODE = 20000  # MB; claimed, not checked, like the CPUs: jobs then never wait for the real machine's size
+GRACE_SECONDS = 10  # between the signal to a preempted job and its end; Slurm may give up to 30 s more
+CREDENTIAL_SECONDS = 20  # of a credential to start tasks; a job that is queued again waits as long
 PORTS = range(17000, 27000)  # below Linux's ephemeral ports, so that no outgoing connection takes one first
 
 SLURM_CONF = """\
@@ -21,7 +23,7 @@ SlurmctldPort={controller_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={munge_socket}
+AuthInfo=socket={munge_socket},cred_expire={credential_seconds}
 CredType=cred/munge
 
 StateSaveLocation={state}
@@ -49,7 +51,12 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 {accounting}
 {nodes}
-PartitionName=main Nodes={node_names} Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=DEFAULT Nodes={node_names} MaxTime=INFINITE State=UP GraceTime={grace_seconds}
+PartitionName=main Default=YES PriorityTier=2
+PartitionName=urgent PriorityTier=3 PreemptMode=OFF
+PartitionName=cancelled PriorityTier=1 PreemptMode=CANCEL
 """
 
 ACCOUNTING = """\
@@ -107,6 +114,8 @@ def write_configuration(layout: Layout, accounting: bool) -> None:
     controller, database, *node_ports = free_ports(2 + len(NODES))
     values = {
         "cluster": CLUSTER_NAME,
+        "grace_seconds": GRACE_SECONDS,
+        "credential_seconds": CREDENTIAL_SECONDS,
         "user": user_name(),
         "munge_socket": layout.munge_socket,
         "state": layout.state,

@@ -162,11 +162,15 @@ def start_accounting(starter: Starter) -> None:
 
 def start_slurm(starter: Starter) -> None:
     """The controller, then one slurmd per node."""
-    starter.start("slurmctld", "slurmctld", "-D", "-f", str(starter.layout.slurm_conf))
-    starter.wait_until("slurmctld", lambda: _failure(starter, "scontrol", "ping"))
+    start_controller(starter)
     for node in NODES:
         starter.start(node, "slurmd", "-D", "-N", node, "-f", str(starter.layout.slurm_conf))
     starter.wait_until("idle nodes", lambda: _not_idle(starter.environment))
+
+
+def start_controller(starter: Starter) -> None:
+    starter.start("slurmctld", "slurmctld", "-D", "-f", str(starter.layout.slurm_conf))
+    starter.wait_until("slurmctld", lambda: _failure(starter, "scontrol", "ping"))
 
 
 def node_states(environment: Mapping[str, str]) -> dict[str, str]:

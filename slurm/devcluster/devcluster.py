@@ -2,10 +2,12 @@
 
   python3 slurm/devcluster/devcluster.py up [--folder DIR] [--accounting]
   eval "$(python3 slurm/devcluster/devcluster.py env [--folder DIR])"
-  python3 slurm/devcluster/devcluster.py status|down [--folder DIR]
+  python3 slurm/devcluster/devcluster.py status|restart|down [--folder DIR]
 
 Everything lies in one folder, by default ~/.local/state/reprokit-devcluster. Needs nothing but Python and the Debian
-packages of packages.txt. Exit codes: 0 done; 1 it did not work, or status: not up; 2 something to put right first.
+packages of packages.txt. Jobs of the partition urgent preempt those of the others: those of main are queued again,
+those of cancelled are not. `restart` stops and starts the controller under the jobs.
+Exit codes: 0 done; 1 it did not work, or status: not up; 2 something to put right first.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from daemons import (
     node_states,
     run,
     start_accounting,
+    start_controller,
     start_munge,
     start_slurm,
 )
@@ -77,6 +80,19 @@ def up(layout: Layout, accounting: bool) -> None:
             _end(layout, environment)
             raise
         print(f"Slurm is up after {time.monotonic() - begin:.1f} s: {_describe(starter.processes)}\n{_usage(layout)}")
+
+
+def restart(layout: Layout) -> None:
+    """Stop the controller and start it again, as for maintenance; nodes and jobs run on."""
+    with held(layout):
+        daemons = read_record(layout)
+        if not any(daemon.name == "slurmctld" for daemon in daemons):
+            raise ClusterError(f"no cluster is up in {layout.folder}; start it with `up`")
+        stop(daemon for daemon in daemons if daemon.name == "slurmctld")
+        starter = Starter(layout, clean_environment(layout))
+        starter.processes += [daemon for daemon in daemons if daemon.name != "slurmctld"]
+        start_controller(starter)
+    print("the controller was stopped and is up again")
 
 
 def down(layout: Layout) -> None:
@@ -150,10 +166,11 @@ def _usage(layout: Layout) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{up,down,env,status}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{up,down,restart,env,status}")
     helps = {
         "up": "start it",
         "down": "cancel its jobs and stop it",
+        "restart": "stop its controller and start that again, under the running jobs",
         "env": "print the shell commands that point sbatch, srun ... at it",
         "status": "show its daemons and nodes",
     }
@@ -169,6 +186,8 @@ def main() -> int:
             up(layout, given.accounting)
         elif given.command == "down":
             down(layout)
+        elif given.command == "restart":
+            restart(layout)
         elif given.command == "status":
             return 0 if status(layout) else 1
         elif not layout.environment.exists():

@@ -113,5 +113,5 @@ def _read(path: Path) -> Iterator[Judgement]:
         for line in stream:
             try:
                 yield decoder.decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # its question is asked again

@@ -21,7 +21,7 @@ from reprokit.records.files import read_json_lines
 from reprokit.records.progress import ProgressBar
 from reprokit.records.result import FINISHED, Cell, Sample
 from reprokit.records.run_directory import RunDirectory
-from reprokit.records.sample_log import is_generated
+from reprokit.records.sample_log import is_generated, read_items
 
 
 def judge(run: RunDirectory, recipe: Recipe, share: Share, progress: Path) -> None:
@@ -60,7 +60,7 @@ def gather(run: RunDirectory, recipe: Recipe) -> dict[str, dict[str, Question]]:
         prompts = judges_for(run, recipe, name)
         if not prompts:
             continue
-        items = {item.id: item for item in read_json_lines(run.items(name), Item)}
+        items = {item.id: item for item in read_items(run, name, Item)}
         asked = settings(recipe.evaluation, name)
         for step in evaluated_steps(recipe):
             if is_generated(run, Cell(step, name), asked):

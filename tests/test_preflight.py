@@ -86,8 +86,8 @@ CASES = {
     "usual_look = preflight._look_and_write\n"
     "def look(*words): Path.write_text = denied; return usual_look(*words)\n"
     "if rank == 2: preflight._look_and_write = look",
-    "absent": "preflight.ARRIVAL = 5.0\nif rank == 1: then = 'os._exit(0)'",
-    "never_joins": "options['joining'] = 5.0\nif rank == 1: os._exit(0)",
+    "absent": "preflight.ARRIVAL = 20.0\nif rank == 1: then = 'os._exit(0)'",
+    "never_joins": "options['joining'] = 20.0\nif rank == 1: os._exit(0)",
     "no_first": "options['joining'] = 3.0\nif rank == 0: os._exit(0)",
     "first_dies": "if rank == 0: preflight.check_files = lambda *_: os._exit(0)",
     "hangs": "preflight.COLLECTIVES = 3.0\nif rank == 1: preflight.collectives = lambda device: time.sleep(1000)",
@@ -169,7 +169,7 @@ def test_a_node_at_fault_is_named_by_every_rank(cases: dict[str, Case], name: st
 
 def test_who_never_comes_is_named(cases: dict[str, Case]) -> None:
     for name in ("absent", "never_joins"):
-        assert cases[name].verdict(0, 2) == ("NodeError", "nothing was heard of rank 1 (node n2) for 5 s", "n2")
+        assert cases[name].verdict(0, 2) == ("NodeError", "nothing was heard of rank 1 (node n2) for 20 s", "n2")
     kind, text, node = cases["first_dies"].verdict(1, 2)
     assert (kind, node) == ("NodeError", "n1") and "rank 0, where the ranks meet, is gone" in text
     for kind, text, node in (cases["no_first"].verdict(rank) for rank in (1, 2)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """Something only the person at the keyboard can put right: the message says what, and how."""
@@ -13,6 +15,12 @@ class NodeError(UserError):
     def __init__(self, message: str, node: str | None = None) -> None:
         super().__init__(message)
         self.node = node  # its name in Slurm; None: which one it is cannot be told
+
+
+def together(problems: Mapping[str, UserError]) -> UserError:
+    """One error for several, by what is said of each: one that is tried again if any of them is."""
+    kind = NodeError if any(isinstance(error, NodeError) for error in problems.values()) else UserError
+    return kind("\n".join(problems))
 
 
 class Interrupted(BaseException):

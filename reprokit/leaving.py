@@ -18,9 +18,10 @@ class Leaving:
     """Whether this process was told to leave; as a context, the process heeds the signals that say so.
 
     The first signal raises `Interrupted` in the main thread: at once, or, inside `polled`, where the code asks and at
-    the end of the block at the latest. All later ones are ignored, so that what is saved meanwhile is saved. Processes
-    that are forked inside the context ignore the signals, and so do the programs that those start: a scheduler sends
-    them to every process of a job. To be entered in the main thread. One that is not entered is never told.
+    the end of the block at the latest. All later ones are ignored, so that what is saved meanwhile is saved; code that
+    asks hears of it again, for Python drops what is raised in finalisers and callbacks. Processes that are forked
+    inside the context ignore the signals, and so do the programs that those start: a scheduler sends them to every
+    process of a job. To be entered in the main thread. One that is not entered is never told.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class Leaving:
 
     def obey(self) -> None:
         """Raises Interrupted if this process was told to leave."""
-        if self._said is not None and not self._raised:
+        if self._said is not None:
             self._raised = True
             raise Interrupted(self._said)
 
@@ -68,7 +69,7 @@ class Leaving:
             return
         if self._said is None:
             self._said = signal.Signals(number).name
-        if not self._polled:
+        if not (self._polled or self._raised):
             self.obey()
 
     def _ignore_in_child(self) -> None:

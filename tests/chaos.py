@@ -23,7 +23,7 @@ from tests.survival import PATIENCE_SECONDS, STAGES, Campaign, signal_all, stage
 
 LATE = ("score", "collect", "backfill")  # short, and without a mark of progress that grows
 AT_ONCE = 0.25  # share of the blows that do not wait for progress: they hit jobs that wait or start
-MOST_AT_A_TIME = 3
+MOST_AT_A_TIME = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Chaos:
         self.campaign.launch()
         try:
             while self._goes_on():
+                self._bring_back()
                 for _ in range(self.random.randint(1, MOST_AT_A_TIME)):
                     if len(self.events) < self.most:
                         self._strike()
@@ -111,7 +112,6 @@ class Chaos:
 
     def _strike(self) -> None:
         """One blow of a random kind to a random job that runs; those that cannot be dealt now are drawn again."""
-        self._bring_back()
         jobs = [job for job in self.campaign.jobs() if job.state == "RUNNING"]
         if not jobs:
             return
@@ -152,7 +152,7 @@ class Chaos:
 
     def _take_down(self, job: QueuedJob) -> bool:
         node = self.random.choice(job.nodes)
-        self.slurm.take_down(node)
+        self.campaign.take_down(node)
         self.down.add(node)
         return True
 

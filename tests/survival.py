@@ -95,10 +95,6 @@ class Slurm:
         job_id = self.tell("sbatch", "--parsable", *options, "--wrap", "true")
         wait_for(f"end of urgent job {job_id}", lambda: all(job.id != job_id for job in self.jobs()))
 
-    def take_down(self, node: str) -> None:
-        """Set a node down, as an administrator does when it has failed; its jobs end at once."""
-        self.tell("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-
     def bring_back(self, node: str) -> None:
         """Let a node that is down take jobs; it may have come back by itself before."""
         self.ask("scontrol", "update", f"nodename={node}", "state=resume")
@@ -154,7 +150,7 @@ class Campaign:
         shutil.copytree(prepared, folder)
         values = {"conf": slurm.conf, "partition": "main", "train": TWO_NODES, "hours": 0.5, **changed}
         (folder / "cluster.yaml").write_text(PROFILE.format(**values) + profile)
-        self.waited: set[str] = set()
+        self.off_lost_nodes: set[str] = set()  # ids of jobs that have not begun again since
 
     def launch(self) -> subprocess.CompletedProcess[str]:
         """Type the launch; it must do its work."""
@@ -163,12 +159,23 @@ class Campaign:
         return done
 
     def jobs(self) -> list[QueuedJob]:
-        """What Slurm has of this campaign. Jobs that only wait for the time of their restart are let go at once."""
+        """What Slurm has of this campaign. Jobs that only wait for the time of their restart are let go at once.
+
+        Not those that lost a node: Slurm does not wait until they have ended there, and drains a node that is given the
+        same job again before.
+        """
         found = [job for job in self.slurm.jobs() if Path(job.script).is_relative_to(self.folder)]
         for job in found:
-            if job.reason == "BeginTime":
+            if job.state == "RUNNING":
+                self.off_lost_nodes.discard(job.id)
+            elif job.reason == "BeginTime" and job.id not in self.off_lost_nodes:
                 self.slurm.ask("scontrol", "update", f"jobid={job.id}", "starttime=now")
         return found
+
+    def take_down(self, node: str) -> None:
+        """Set a node down, as an administrator does when it has failed; its jobs end at once."""
+        self.off_lost_nodes |= {job.id for job in self.jobs() if node in job.nodes}
+        self.slurm.tell("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
 
     def running(self, stage: str) -> list[QueuedJob]:
         """Jobs and elements of a stage that run, in the order of their ids."""

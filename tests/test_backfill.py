@@ -188,6 +188,7 @@ class Cluster:
         self.refuses: list[str] = []
         self.numbers = itertools.count(100)
         monkeypatch.setattr(submission, "queued", lambda configuration: self.queued)
+        monkeypatch.setattr(backfills, "queued", lambda configuration: self.queued)
         monkeypatch.setattr(backfills, "ended", lambda jobs, configuration: {})
         monkeypatch.setattr(backfills, "POLL_SECONDS", 0.0)
         monkeypatch.setattr(submission.slurm, "submit", self.submit)
@@ -291,6 +292,9 @@ def test_a_launch_meanwhile_says_what_waits_for_the_end_of_the_round(tmp_path: P
     said = console.export_text()
     assert "already at work; nothing was submitted" in said and "evaluate 6_[1-8]: PENDING (Resources)" in said
     assert "evaluate 6_0 of steps 10 failed (memory: CUDA out of memory); the back-fill sees to it" in said
+    assert "held" not in said
+    launching.report.print_running(run, [replace(running[0], reason="JobHeldUser")], [], console)
+    assert "`scontrol release 6` lets them go" in console.export_text()
     cluster.queued[0] = replace(cluster.queued[0], id="6_[0-8]")  # the element is back in the queue
     assert launching._failed_meanwhile(run, cluster.queued) == []
 
@@ -309,12 +313,42 @@ def test_a_slurm_that_does_not_answer_is_asked_again_and_one_that_refuses_is_nam
     assert "Access/permission denied" in read_json(run.stopped, Stopped).reason
 
 
+def test_a_back_fill_that_is_cancelled_while_it_submits_lets_nothing_begin(tmp_path: Path, cluster: Cluster) -> None:
+    run = a_round(tmp_path)
+    before = read_json(run.jobs, SubmittedJobs)
+    script = str(run.logs / "first" / "backfill" / "9_submission.sh")
+    cluster.queued = [QueuedJob("9", "backfill.mini", "COMPLETING", "None", ["n1"], 3, None, script, "")]
+    with pytest.raises(UserError, match="told to end"):
+        fill(run, tmp_path)
+    assert len(cluster.submitted) == 1 and read_json(run.jobs, SubmittedJobs) == before
+    assert "told to end" in read_json(run.stopped, Stopped).reason
+
+
+def test_nodes_are_not_excluded_where_slurm_has_too_few_others_for_a_job(tmp_path: Path, cluster: Cluster) -> None:
+    broken = start("5", stage="train", outcome="failed", failure="cluster", node="n2", steps=[], reason="NCCL")
+    run = a_round(tmp_path, train=broken)
+    cluster.refuses = ["sbatch: error: Batch job submission failed: Requested node configuration is not available"]
+    fill(run, tmp_path)
+    (given,) = cluster.submitted
+    assert given["exclude"] == "n7" and read_json(run.jobs, SubmittedJobs).excluded == []
+
+
+def test_a_back_fill_that_does_not_get_its_turn_leaves_word(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_round(tmp_path)
+    monkeypatch.setattr(backfills, "PATIENCE_SECONDS", 0.0)
+    with submission.locked(run), pytest.raises(UserError):
+        fill(run, tmp_path)
+    assert "being launched by another process" in read_json(run.stopped, Stopped).reason
+
+
 def test_a_back_fill_that_was_killed_before_it_let_the_jobs_go_does_so_when_it_is_back(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = a_round(tmp_path)
     released: list[str] = []
-    monkeypatch.setattr(submission.slurm, "release", released.extend)
+    monkeypatch.setattr(submission, "release", lambda ids, configuration: released.extend(ids))
     given = SubmittedJobs(cluster="mine", ids={"train": "20", "backfill": "21"}, launch="second", released=False)
     write_json(run.jobs, given)
     script = str(run.logs / "second" / "train" / "20_submission.sh")

@@ -18,7 +18,7 @@ from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources
 from reprokit.cluster.profiles import load_profile
 from reprokit.cluster.scratch import link_runs
-from reprokit.errors import UserError
+from reprokit.errors import NodeError, UserError
 
 
 def fail_on_rank_one(how: str) -> None:
@@ -203,6 +203,36 @@ def wait(environment: dict[str, str], job_id: str) -> float:
         assert time.monotonic() - started < 120
         time.sleep(0.5)
     return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo NodeName=n1 NodeAddr=127.0.0.7 CPUTot=4", "127.0.0.7"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", NodeError),  # may be up again at the next start
+        (None, UserError),
+    ],
+)
+def test_a_node_whose_name_does_not_resolve_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, expected: str | type[UserError]
+) -> None:
+    if script is not None:
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "scontrol").chmod(0o755)
+
+    def resolve(host: str) -> str:
+        if host == "n1":
+            raise OSError("no such name")
+        return host
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(rendezvous.socket, "gethostbyname", resolve)
+    if isinstance(expected, str):
+        assert rendezvous.address("n1") == expected
+        return
+    with pytest.raises(UserError, match="n1, does not resolve here") as caught:
+        rendezvous.address("n1")
+    assert type(caught.value) is expected
 
 
 def test_ports_of_jobs_differ_and_stay_below_the_ephemeral_range() -> None:

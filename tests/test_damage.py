@@ -29,7 +29,7 @@ from reprokit.cluster.profiles import load_profile
 from reprokit.cluster.queue import queued
 from reprokit.cluster.snapshot import take
 from reprokit.data.report import Histogram, Report
-from reprokit.errors import UserError
+from reprokit.errors import NodeError, UserError
 from reprokit.evaluation.judges import replies, sources
 from reprokit.evaluation.score_stage import score_run
 from reprokit.preparation.benchmark_items import prepare_items
@@ -312,6 +312,21 @@ def test_damaged_problems_are_prepared_anew_by_the_next_launch(place: Place, dam
     score_run(run, RECIPE, run.progress("score"))
     assert json.loads(result.read_text())["metrics"] == before["metrics"]
     assert place.look()[0] == []
+
+
+@pytest.mark.parametrize("damage", ["a line cut", "a line less"])
+def test_damaged_samples_are_drawn_again_by_another_start(place: Place, damage: str) -> None:
+    run = place.run
+    for name in ("countdown", "chain_sum"):
+        run.result(10, name).unlink()
+    samples = run.samples(10, "countdown").read_bytes()
+    run.samples(10, "countdown").write_bytes(
+        samples[: -9 if damage == "a line cut" else samples.rindex(b"\n", 0, -1) + 1]
+    )
+    with pytest.raises(NodeError, match=r"countdown: .*samples.jsonl.* is damaged: .*drawn again"):
+        score_run(run, RECIPE, run.progress("score"))
+    assert run.result(10, "chain_sum").exists(), "the others are scored"
+    assert place.look()[0] == ["prepare", "evaluate", "score", "collect", "figures"]
 
 
 def test_files_from_the_future_are_as_good_as_others(place: Place) -> None:

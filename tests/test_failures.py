@@ -5,14 +5,20 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from reprokit.cluster.failures import Failure, classify, node_at_fault, of_slurm_state
 from reprokit.errors import Interrupted, NodeError, UserError
+from reprokit.evaluation import gathering
+from reprokit.evaluation.share import Share
+from reprokit.evaluation.worker import _Worker
 from reprokit.records import manifest
 from reprokit.records.files import DamagedFileError
+from reprokit.records.run_directory import RunDirectory
 
 
 def numbered(number: int) -> OSError:
@@ -73,6 +79,22 @@ def test_the_cause_counts_where_the_message_is_for_people() -> None:
     assert classify(raised(errno.ENOSPC)) is Failure.disk
     assert classify(raised(errno.EIO)) is Failure.cluster
     assert classify(raised(errno.ENOENT)) is Failure.user
+
+
+def test_samples_that_are_missing_are_left_to_another_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, tasks = RunDirectory(tmp_path), {name: SimpleNamespace(benchmark=name, keys=list) for name in ("a", "b")}
+
+    def gather_cell(run: RunDirectory, step: int, task: Any, requests: Any, workers: int) -> None:
+        if task.benchmark == "a":
+            raise UserError("a: no prompt leaves room for a response")
+        gathering._samples(step, task, requests, [])
+
+    monkeypatch.setattr(gathering, "gather_cell", gather_cell)
+    recipe = SimpleNamespace(evaluation=SimpleNamespace(benchmarks={}))
+    worker = SimpleNamespace(recipe=recipe, run=run, share=Share(0, 1), _wait_for_all=lambda *_: None)
+    with pytest.raises(UserError, match="no prompt leaves room(?s:.*)step 3, b: 0 of 0 samples are missing") as caught:
+        _Worker.gather(worker, {3: SimpleNamespace(tasks=tasks)})  # type: ignore[arg-type, dict-item]
+    assert classify(caught.value) is Failure.cluster
 
 
 def test_only_what_can_end_otherwise_is_tried_again() -> None:

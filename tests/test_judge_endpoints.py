@@ -147,6 +147,22 @@ def test_an_endpoint_that_refuses_loses_nothing(
     assert len(lines(run)) == len(server.asked) == DISTINCT
 
 
+def test_replies_that_nobody_takes_any_more_are_not_waited_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was told to leave has seconds, and a reply may take minutes."""
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    run, recipe = endpoint_run(tmp_path, server.url)
+    server.limit = 1
+    with stage.load(run, recipe, "harm") as judge:
+        replies = judge.answer(list(stage.gather(run, recipe)["harm"].values()))
+        next(replies)
+        replies.close()  # type: ignore[attr-defined]
+    assert server.arrived <= 1 + endpoint.THREADS, "none was tried again"
+    server.limit = None
+    server.opened.set()
+
+
 def test_an_endpoint_without_key_or_way_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:

@@ -14,11 +14,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
+from reprokit.cluster import attempt as attempts
 from reprokit.cluster import launcher
 from reprokit.cluster.attempt import attempt, progress_mark
 from reprokit.errors import Interrupted, NodeError, UserError
@@ -106,6 +109,28 @@ def test_what_is_polled_goes_on_until_it_asks(tmp_path: Path) -> None:
 
     expected = "goes on, SIGUSR2\nleaves at the end of the block, once\n"
     assert outcome(act, tmp_path / "said") == (0, expected)
+
+
+def test_what_python_drops_is_heard_of_again(tmp_path: Path) -> None:
+    """What a handler raises in a finaliser goes nowhere."""
+
+    class Told:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def act() -> None:
+        sys.unraisablehook = lambda _: print("dropped")
+        with Leaving() as leaving:
+            told = Told()
+            del told
+            try:
+                with leaving.polled():
+                    print("goes on")
+                    leaving.obey()
+            except Interrupted as error:
+                print("leaves", error)
+
+    assert outcome(act, tmp_path / "said") == (0, "dropped\ngoes on\nleaves SIGTERM\n")
 
 
 def test_forked_processes_and_their_programs_ignore_the_signals(tmp_path: Path) -> None:
@@ -240,9 +265,13 @@ def test_three_starts_without_progress_are_enough(tmp_path: Path) -> None:
             signalled()
 
         _, said = job(tmp_path, act, "evaluate", SLURM_RESTART_COUNT=str(restart))
+        if restart == 1:  # on a node whose clock is ahead
+            (ahead,) = tmp_path.glob("run/logs/*/evaluate/starts/12.1.json")
+            write_start(ahead, msgspec.structs.replace(starts(tmp_path)[-1], started=4e9))
         requeued.append("is requeued" in said)
     assert requeued == [True, True, True, True, True, False]
-    assert "3 starts of it in a row made no progress" in starts(tmp_path)[-1].reason
+    (last,) = (start for start in starts(tmp_path) if start.restart == 5)
+    assert "3 starts of it in a row made no progress" in last.reason
 
 
 @pytest.mark.parametrize(
@@ -264,6 +293,26 @@ def test_failures_are_kept_with_their_class(
     assert code == 1 and said.rstrip().endswith(last_words) and asked(tmp_path) == []
     assert (start.outcome, start.failure, start.node) == ("failed", failure, node)
     assert start.reason == str(error).splitlines()[0]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_no_signal_cuts_a_record_short(tmp_path: Path, number: int) -> None:
+    """As when srun ends the other tasks, which have failed like the first."""
+
+    def act(error: Exception | None) -> None:
+        def write(path: Path, start: Start) -> None:
+            os.kill(os.getpid(), number)
+            write_start(path, start)
+
+        attempts.write_start = write  # type: ignore[attr-defined]
+        if error is not None:
+            raise error
+
+    for error, outcomes in ((None, (0, "done")), (UserError("row 7 is broken"), (1, "failed"))):
+        code, said = job(tmp_path, lambda _, error=error: act(error))
+        (start,) = starts(tmp_path)
+        assert (code, start.outcome) == outcomes, said
+    assert start.reason == "row 7 is broken" and asked(tmp_path) == []
 
 
 def test_another_task_that_fails_has_a_record_of_its_own(tmp_path: Path) -> None:
@@ -385,16 +434,14 @@ def test_an_evaluation_that_leaves_keeps_what_has_finished(tmp_path: Path, monke
     assert texts == sorted([f"at step {step}" for step in (1, 2, 3)] + [f"at step {step}" for step in range(1, 6)])
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, {}), (4, {"max_num_seqs": 4})])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, {}), (4, {"max_num_seqs": 4}), (1, {"max_num_seqs": 1, "enable_prefix_caching": False})],
+)
 def test_requests_at_a_time(given: int | None, expected: dict[str, Any]) -> None:
     names = {"max_num_seqs", "enable_prefix_caching"}
     made = Engine(Path("tokenizer"), "float32", None, requests_at_a_time=given).options
     assert {name: value for name, value in made.items() if name in names} == expected
-
-
-def test_one_request_at_a_time_depends_on_no_other() -> None:
-    options = Engine(Path("tokenizer"), "float32", None, requests_at_a_time=1).options
-    assert options["max_num_seqs"] == 1 and options["enable_prefix_caching"] is False
 
 
 # Jobs on this machine
@@ -434,3 +481,19 @@ def test_a_job_leaves_with_its_launcher(tmp_path: Path, stubborn: bool) -> None:
     (start,) = starts(tmp_path)
     assert start.outcome == (None if stubborn else "left") and start.job == "5" and start.nodes == []
     assert "the launch that started this job is gone" in said.read_text()
+
+
+def test_a_clock_that_is_set_takes_no_launcher_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    polls = iter(range(3))
+
+    def sleep(_: float) -> None:
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: 1e9)
+        if next(polls, None) is None:
+            raise InterruptedError
+
+    monkeypatch.setattr(launcher, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(os, "kill", lambda *words: told.append(words))
+    with pytest.raises(InterruptedError):
+        launcher._watch(os.getpid())
+    assert told == []

@@ -118,7 +118,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    root, first = tmp_path_factory.mktemp("cases"), 24000 + os.getpid() % 200 * 30
+    root, first = tmp_path_factory.mktemp("cases"), 10000 + os.getpid() % 200 * 30
     asked = {name: (first + number, code) for number, (name, code) in enumerate(CASES.items())}
     command = [sys.executable, "-c", RANKS, str(root), json.dumps(asked)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}

@@ -145,6 +145,7 @@ def test_published_internlm2_becomes_llama(tiny_recipe: Path, tmp_path: Path) ->
     source = write_internlm2(tmp_path / "released/step8", SIZES, random_weights(SIZES))
     asked = ["source=published", f"published.path={tmp_path / 'released'}", "evaluation.steps=[8]"]
     run = RunDirectory(tmp_path / "run")
+    run.root.mkdir()
     prepare_published(run, load(str(tiny_recipe), asked).recipe, load_internlm2_tokenizer(source))
     assert run.weights(8) == run.checkpoint(8)
     assert read_json(run.weights(8) / "config.json", dict[str, Any])["model_type"] == "llama"

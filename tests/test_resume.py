@@ -17,6 +17,7 @@ import pytest
 from reprokit.records import interrupted, manifest
 from reprokit.records.files import read_json, write_json, write_text
 from reprokit.records.run_directory import RunDirectory
+from reprokit.training import state
 from tests.conftest import launch
 from tests.forked_ranks import LEFT, Attempt, Job
 
@@ -217,7 +218,9 @@ def test_damaged_states_are_passed_over_and_others_refused(prepared: RunDirector
     assert "training.learning_rate: 0.003 -> 0.0001" in said and "state_every" not in said
     assert runs["changed"].states() == [9, 6] and len(metrics(runs["changed"])) == 12, "nothing was touched"
     final = runs["full"].state(11)
-    assert re.search(f"UserError: {final} was not saved: .*rank_001_of_002.*It needs .* GiB; .* GiB free", said)
+    assert re.search(
+        f"UserError: {final} was not saved: \[Errno 27\] .*rank_001_of_002.*It needs .* GiB; .* GiB free", said
+    )
     assert runs["full"].states() == [9, 6]
 
 
@@ -252,6 +255,18 @@ def test_metrics_are_cut_back_to_the_state(tmp_path: Path, step: int, end: str, 
         write_text(run.metrics, before)
         interrupted.trim_metrics(run, step)
         assert len(list(run.metrics.parent.glob("metrics.attempt_*.jsonl"))) == 2, "the first is kept"
+
+
+def test_all_ranks_take_the_newest_state_that_any_of_them_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system shows a new folder to one node before the other."""
+    run = RunDirectory(tmp_path)
+    for step in (6, 9, 12):
+        write_json(run.state(step) / manifest.NAME, manifest.Manifest(step=step))
+    write_text(run.state(12) / manifest.NAME, "cut short")
+    others: list[Any] = [[9, 6], None, None]  # what rank 1 says: the states it sees, and that the states are whole
+    monkeypatch.setattr(state, "_of_ranks", lambda mine, _: [mine, others.pop(0)])
+    monkeypatch.setattr(RunDirectory, "states", lambda _: [12, 6])
+    assert state.latest(run, 0, 2) == 9
 
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:

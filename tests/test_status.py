@@ -146,6 +146,20 @@ def test_cells_wait_for_jobs_that_wait(run: RunDirectory, commands: Path, capsys
     assert "reprokit.retry run=mini" in capsys.readouterr().out
 
 
+def test_held_jobs_are_named(run: RunDirectory, commands: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A launch that was killed just before it let them go cannot do so any more."""
+    remove(run, 10, "countdown")
+    lines = [queue_line("12_[0-1]", "PENDING", reason="Resources", script=script(run))]
+    put_queue(commands, lines)
+    assert command.main([]) == 0
+    assert "Held jobs" not in capsys.readouterr().out
+    put_queue(
+        commands, [*lines, queue_line("15", "PENDING", "backfill.mini", reason="JobHeldUser", script=script(run))]
+    )
+    assert command.main([]) == 0
+    assert "Held jobs never begin: 15." in capsys.readouterr().out
+
+
 def test_a_job_that_slurm_has_forgotten_is_never_running(
     run: RunDirectory, commands: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,19 +14,22 @@ import pytest
 import yaml
 
 from reprokit.campaign.run_folder import write_recipe
-from reprokit.campaign.submission import locked, new_logs, read_jobs
+from reprokit.campaign.submission import HELD, active_jobs, locked, new_logs, read_jobs
 from reprokit.cluster import slurm as slurm_jobs
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Resources, Scheduler
 from reprokit.cluster.profiles import load_profile, save_profile
 from reprokit.cluster.queue import QueuedJob, queued
+from reprokit.errors import UserError
 from reprokit.recipe import load
 from reprokit.records.files import write_json
-from reprokit.records.run_directory import Manifest, RunDirectory
+from reprokit.records.run_directory import Manifest, RunDirectory, SubmittedJobs
 from reprokit.records.starts import read_starts
 from tests.conftest import launch
+from tests.fake_commands import commands, put_command, put_queue, queue_line
 from tests.test_launch import prepared
 
+__all__ = ["commands"]
 LATER = {"begin": "now+1hour"}  # submitted, and never begun: they wait for their time
 
 
@@ -180,7 +183,7 @@ def test_a_launch_that_was_killed_before_it_let_the_jobs_go_is_finished_by_the_n
     script.write_text(f'#!/bin/bash\n[ "$1" = release ] && kill -9 $PPID\nexec {shutil.which("scontrol")} "$@"\n')
     script.chmod(0o755)
     assert launch(tmp_path, *words, PATH=path).returncode == -9
-    assert "JobHeldUser" in {job.reason for job in queued(cluster)}
+    assert {job.reason for job in queued(cluster)} & set(HELD)
     run = RunDirectory(tmp_path / "runs/mini")
     write_json(run.training_complete, {"steps": 12})
     state = run.state(12) / "manifest.json"
@@ -308,6 +311,45 @@ def test_a_back_fill_that_is_killed_comes_back(
     assert subprocess.run(["bash", "-c", script], env=own).returncode == code
     asked = tmp_path / "asked"
     assert (asked.read_text() if asked.exists() else None) == ("requeue 7\n" if again else None)
+
+
+def test_what_slurm_refuses_takes_no_other_job_of_the_launch_with_it(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A back-fill that submits its successor: jobs that are back in the queue, and itself, are of the same folder."""
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    script = str(tmp_path / "first" / "x" / "submission.sh")
+    put_queue(commands, [queue_line(job, "RUNNING", script=script) for job in ("5", "9", "10")])
+    put_command(commands, "sbatch", "echo 'sbatch: error: Socket timed out' >&2; exit 1")
+    put_command(commands, "srun", "")
+    put_command(commands, "scancel", f"echo $* >> {commands}/cancelled")
+    successor = Job("run", "backfill", nothing, ((0,),), Resources(), after=("train",))
+    with pytest.raises(UserError, match="Socket timed out"):
+        slurm_jobs.submit([successor], ClusterProfile(), tmp_path / "first", lambda ids: None, earlier={"train": "5"})
+    assert (commands / "cancelled").read_text() == "10\n"
+
+
+def test_held_and_forgotten_jobs_are_those_of_their_own_cluster(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Launched on one cluster, now on another: the same ids are other jobs there."""
+    run = RunDirectory(tmp_path / "run")
+    (tmp_path / "old.conf").touch()
+    monkeypatch.setenv("SLURM_CONF", "/the/new/one")
+    script = str(run.logs / "second" / "train" / "7_submission.sh")
+    put_queue(commands, [queue_line("7", "PENDING", "train.run", reason="JobHeldUser", script=script)])
+    shows = (commands / "squeue").read_text()
+    put_command(commands, "squeue", f'[ "$SLURM_CONF" = {tmp_path}/old.conf ] || exit 0\n{shows}')
+    for name in ("scontrol", "scancel"):
+        put_command(commands, name, f"echo {name} $SLURM_CONF $* >> {commands}/did")
+    for launch_name in ("second", "first"):
+        about = SubmittedJobs(cluster="old", slurm_conf=f"{tmp_path}/old.conf", ids={}, launch=launch_name)
+        about.released = False
+        write_json(run.jobs, about)
+        left = active_jobs(run, ClusterProfile(scheduler=Scheduler.slurm))
+        assert [(job.job_id, job.is_held) for job in left] == ([("7", False)] if launch_name == "second" else [])
+    done = [f"scontrol {tmp_path}/old.conf release 7", f"scancel {tmp_path}/old.conf 7"]
+    assert (commands / "did").read_text().splitlines() == done
 
 
 def test_launches_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from reprokit.building.report import describe
 from reprokit.building.schema import DatasetRecipe, TeacherRecipe
 from reprokit.building.verify import is_sampled
 from reprokit.campaign.launching import run_here
-from reprokit.campaign.report import print_running, print_scripts, print_submitted
+from reprokit.campaign.report import print_running, print_scripts, print_submitted_once
 from reprokit.campaign.submission import active_jobs, locked, new_logs, submit
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
@@ -106,7 +106,7 @@ def _submit(building: Building, jobs: Sequence[Job], logs: Path, code: Snapshot,
         code=code.digest,
     )
     submitted = submit(jobs, building.directory.run, about, building.profile, code.environment)
-    print_submitted(logs, submitted.ids, building.profile, console)
+    print_submitted_once(logs, submitted.ids, building.profile, console)
 
 
 def _check(building: Building) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reprokit import benchmarks
+from reprokit.benchmarks.interface import Item
 from reprokit.building.asking import shard_recipe
 from reprokit.building.directory import DatasetDirectory, Verdict, Verdicts
 from reprokit.building.schema import TeacherRecipe
@@ -13,11 +14,10 @@ from reprokit.errors import UserError
 from reprokit.evaluation.scoring import Pool, Task
 from reprokit.recipe.registry import QUESTIONS
 from reprokit.recipe.sampling import settings
-from reprokit.records.files import DamagedFileError, read_json, read_json_lines, sha256_of_file, write_json
+from reprokit.records.files import DamagedFileError, read_json, sha256_of_file, write_json
 from reprokit.records.progress import ProgressBar
 from reprokit.records.result import FINISHED, Cell, Sample, SampleScore
-from reprokit.records.run_directory import RunDirectory
-from reprokit.records.sample_log import is_generated
+from reprokit.records.sample_log import is_generated, read_items, read_samples
 
 CELL = Cell(0, QUESTIONS)
 CORRECT = "correct"
@@ -51,12 +51,12 @@ def verify(directory: DatasetDirectory, recipe: TeacherRecipe, number: int, prog
     A response is kept if it ended by itself, has thought, and the answer after its thinking is right.
 
     Raises:
-        UserError: the shard has not all of its samples.
+        UserError: the shard has not all of its samples, or they are damaged.
     """
     shard = directory.shard(number)
     if not is_sampled(directory, recipe, number):
         raise UserError(f"shard {number} has not all of its samples; launch again: only what is missing is drawn")
-    samples = _samples(shard)
+    samples = read_samples(shard, 0, QUESTIONS, len(read_items(shard, QUESTIONS, Item)))
     finished = [sample for sample in samples if _cut_short(sample) is None]
     with (
         Pool(QUESTIONS, shard.items(QUESTIONS)) as pool,
@@ -81,15 +81,6 @@ def verify(directory: DatasetDirectory, recipe: TeacherRecipe, number: int, prog
         failures=pool.failures,
     )
     write_json(directory.verdicts(number), made)
-
-
-def _samples(shard: RunDirectory) -> list[Sample]:
-    """Raises UserError for a damaged file, which then no more counts as complete."""
-    try:
-        return list(read_json_lines(shard.samples(0, QUESTIONS), Sample))
-    except DamagedFileError as error:
-        shard.generation(0, QUESTIONS).unlink(missing_ok=True)
-        raise UserError(f"{error}. Launch again: what cannot be read is drawn again.") from error
 
 
 def _cut_short(sample: Sample) -> str | None:

@@ -22,7 +22,7 @@ from reprokit.cluster.attempt import progress_mark
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.profiles import load_profile
-from reprokit.cluster.queue import QueuedJob, ended, node_names
+from reprokit.cluster.queue import QueuedJob, ended, node_names, queued
 from reprokit.cluster.snapshot import take
 from reprokit.errors import UserError
 from reprokit.recipe import load_resolved
@@ -38,8 +38,13 @@ POLL_SECONDS = 10.0
 _SILENT = re.compile(
     r"Unable to contact|[Tt]imed out|Connection refused|Zero Bytes|temporar|no answer within|Slurm does not say"
 )
+UNFIT = "node configuration is not available"  # sbatch of a job for which no nodes are there
 _STEPS_WEIGH = 10**12  # bytes of samples that a step of the training counts for
 Answer = TypeVar("Answer")
+
+
+class CancelledError(UserError):
+    """The back-fill itself is cancelled."""
 
 
 def backfill(
@@ -55,18 +60,19 @@ def backfill(
     Raises:
         UserError, OSError: the run folder cannot be read or written, or Slurm did not take the jobs.
     """
-    with locked(run, PATIENCE_SECONDS):
-        submitted = read_jobs(run)
-        if submitted is None or own_job() not in submitted.ids.values():
+    try:
+        with locked(run, PATIENCE_SECONDS):
+            submitted = read_jobs(run)
+            if submitted is not None and own_job() in submitted.ids.values():
+                _Backfill(run, workspace, functions, figures_current, submitted).go()
+                return
             if submitted is not None and not submitted.released:  # this job was killed before it let them go
                 _patiently(lambda: active_jobs(run, load_profile(str(run.cluster))))
             print("a later submission of this run has taken over")
-            return
-        try:
-            _Backfill(run, workspace, functions, figures_current, submitted).go()
-        except (UserError, OSError) as error:
+    except (UserError, OSError) as error:
+        if (submitted := read_jobs(run)) is not None:
             _stop(run, submitted, f"the back-fill could not go on: {error}", "")
-            raise
+        raise
 
 
 def own_job() -> str:
@@ -182,15 +188,28 @@ class _Backfill:
             self._active()  # cancels what an attempt whose answer did not come has left
             launch = about.launch or new_logs(self.run).name
             named = msgspec.structs.replace(about, launch=launch)
-            return submit(jobs, self.run, named, self.profile, environment, earlier)
+            return submit(jobs, self.run, named, self.profile, environment, earlier, self._check_not_cancelled)
 
         try:
             return _patiently(give)
+        except CancelledError:
+            raise
         except UserError as error:
+            if about.excluded and UNFIT in str(error):  # the other nodes lack what a job asks for
+                return self._give(jobs, msgspec.structs.replace(about, excluded=[]), earlier)
             raise UserError(
                 f"{error}\nIf this cluster does not let jobs submit jobs, type this where you launched:\n"
                 f"  {_command(self.submitted)}"
             ) from error
+
+    def _check_not_cancelled(self) -> None:
+        """A job that is cancelled has half a minute to end: what it submits in that time must not begin.
+
+        Raises:
+            CancelledError: this job is being ended, by a person or at its time limit.
+        """
+        if any(job.job_id == own_job() and job.state != "RUNNING" for job in queued(self.submitted.slurm_conf)):
+            raise CancelledError("it was told to end while it submitted; nothing is left submitted")
 
 
 def _patiently(action: Callable[[], Answer]) -> Answer:

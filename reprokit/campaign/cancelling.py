@@ -14,11 +14,11 @@ from submitit.core.utils import DelayedSubmission
 from reprokit.campaign.graph import BACKFILL
 from reprokit.campaign.holder import holder_of
 from reprokit.campaign.status_jobs import of_run, stage_of
+from reprokit.campaign.submission import read_jobs
 from reprokit.cluster import queue
 from reprokit.cluster.profiles import load_profile
 from reprokit.cluster.queue import QueuedJob
 from reprokit.errors import UserError
-from reprokit.records.files import read_json
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory, SubmittedJobs
 
@@ -36,7 +36,10 @@ def cancel_run(run: RunDirectory) -> Iterator[str]:
     """
     if (holder := holder_of(run)) is not None:
         if not holder.is_here:
-            raise UserError(f"run {run.root.name} is at work in {holder}: give this command there")
+            raise UserError(
+                f"run {run.root.name} is at work in {holder}: give this command there; if that is a compute node, the "
+                "back-fill is submitting, and you can try again here in a minute"
+            )
         _end(holder.process)
         yield f"ended {holder}, which launched or ran it"
     asked: set[str] = set()
@@ -104,7 +107,7 @@ def _refuse_local(run: RunDirectory) -> None:
 
 
 def _waiting_or_running(run: RunDirectory) -> list[QueuedJob]:
-    submitted = read_json(run.jobs, SubmittedJobs) if run.jobs.exists() else None
+    submitted = read_jobs(run)
     if submitted is None and not run.cluster.exists():
         return []
     configuration = _configuration(run, submitted)
@@ -120,10 +123,9 @@ def _configuration(run: RunDirectory, submitted: SubmittedJobs | None) -> str | 
 
 def _cancel(jobs: Sequence[QueuedJob], run: RunDirectory, whole: bool) -> Iterator[str]:
     """Cancel jobs, or the array that they are elements of where it is `whole`."""
-    submitted = read_json(run.jobs, SubmittedJobs) if run.jobs.exists() else None
     ids = list(dict.fromkeys(job.job_id if whole else job.id for job in jobs))
     if ids:
-        queue.cancel(ids, _configuration(run, submitted))
+        queue.cancel(ids, _configuration(run, read_jobs(run)))
     for job in jobs:
         yield f"cancelled {stage_of(job)} {job.id}, which was {job.state.lower()}"
 

@@ -154,7 +154,7 @@ def _start(campaign: Campaign, jobs: Sequence[Job], console: Console) -> None:
     )
     to_submit = [job for job in jobs if job not in here]
     submitted = submit(to_submit, run, about, profile, code.environment) if to_submit else about
-    report.print_submitted(logs, submitted.ids, profile, console)
+    report.print_submitted(run, logs, submitted.ids, console)
 
 
 def _start_anew(run: RunDirectory, console: Console) -> None:

@@ -23,6 +23,7 @@ from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory, Stopped
 from reprokit.records.secrets import without_secrets
 from reprokit.records.starts import Start
+from reprokit.words import interpreter
 
 HOW_TO_MEASURE = {
     "training_mfu": "training_mfu is mfu in train/metrics.jsonl, or MFU of python -m tests.performance.gpu_training",
@@ -162,16 +163,28 @@ def print_lost(lost: Sequence[Cell], console: Console) -> None:
         )
 
 
-def print_submitted(logs: Path, ids: Mapping[str, str], profile: ClusterProfile, console: Console) -> None:
-    """Job ids, and how to watch and cancel them."""
-    table = Table("job", "Slurm id", "logs", box=None, header_style="bold")
-    for name, job_id in ids.items():
-        table.add_row(name, job_id, f"{logs / name}/")
-    console.print(table)
+def print_submitted(run: RunDirectory, logs: Path, ids: Mapping[str, str], console: Console) -> None:
+    """Job ids, and how to watch and cancel them, also those that the back-fill will submit."""
+    _print_ids(logs, ids, console)
+    for name, command in (("state", "status"), ("cancel", "cancel")):
+        words = f"{interpreter()} -m reprokit.{command} run={run.root.name}"
+        console.print(f"{name + ':':<7} {words}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_submitted_once(logs: Path, ids: Mapping[str, str], profile: ClusterProfile, console: Console) -> None:
+    """The same of jobs that no back-fill follows, with Slurm's own commands."""
+    _print_ids(logs, ids, console)
     prefix = "".join(f"{name}={value} " for name, value in without_secrets(profile.environment).items())
     joined = ",".join(ids.values())
     console.print(f"state:  {prefix}squeue -j {joined}", soft_wrap=True, highlight=False)
     console.print(f"cancel: {prefix}scancel {' '.join(ids.values())}", soft_wrap=True, highlight=False)
+
+
+def _print_ids(logs: Path, ids: Mapping[str, str], console: Console) -> None:
+    table = Table("job", "Slurm id", "logs", box=None, header_style="bold")
+    for name, job_id in ids.items():
+        table.add_row(name, job_id, f"{logs / name.partition('.')[0]}/")  # the arrays of a job share a folder
+    console.print(table)
 
 
 def print_running(run: RunDirectory, running: Sequence[QueuedJob], failed: Sequence[Start], console: Console) -> None:
@@ -180,6 +193,14 @@ def print_running(run: RunDirectory, running: Sequence[QueuedJob], failed: Seque
     for job in running:
         why = f" ({job.reason})" if job.state == "PENDING" and job.reason not in ("None", "") else ""
         console.print(f"  {job.name.partition('.')[0]} {job.id}: {job.state}{why}", highlight=False)
+    if held := dict.fromkeys(job.job_id for job in running if job.is_held):
+        console.print(
+            f"  held jobs never begin: `scontrol release {','.join(held)}` lets them go, `scancel {' '.join(held)}` "
+            "ends them",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for start in failed:
         steps = f" of steps {', '.join(map(str, start.steps))}" if start.steps else ""
         said = f"{start.stage} {start.job}{steps} failed ({start.failure}: {start.reason})"

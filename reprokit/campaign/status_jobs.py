@@ -11,7 +11,7 @@ from typing import Optional
 
 import msgspec
 
-from reprokit.cluster.queue import QueuedJob
+from reprokit.cluster.queue import QueuedJob, is_held
 from reprokit.cluster.slurm import is_below
 from reprokit.records.files import DamagedFileError, read_json
 from reprokit.records.progress import Progress
@@ -46,6 +46,11 @@ class JobStatus(msgspec.Struct, kw_only=True):
     restarts: int = 0
     steps: list[int] = []
     doing: str = ""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for its release alone, which a launch that was killed cannot give any more."""
+        return self.state == "PENDING" and is_held(self.reason)
 
 
 @dataclass(frozen=True)

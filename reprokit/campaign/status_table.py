@@ -87,6 +87,8 @@ def _warnings(status: RunStatus) -> Iterator[str]:
         yield f"The states of jobs are not known. {status.slurm}"
     if status.stopped is not None:
         yield f"Nothing more is submitted: {status.stopped.reason} {status.stopped.advice}"
+    if held := dict.fromkeys(job.id.partition("_")[0] for job in status.jobs if job.is_held):
+        yield f"Held jobs never begin: {', '.join(held)}. If nobody holds them on purpose, launch again and see."
     for failure in sorted({cell.failure for cell in status.cells if cell.failure}):
         yield f"failed ({failure}): {Failure(failure).advice}"
     if status.is_stuck:

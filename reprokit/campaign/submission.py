@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -15,11 +15,12 @@ from typing import IO
 
 import msgspec
 
+from reprokit.campaign.status_jobs import of_run
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.cluster.profiles import load_profile, save_profile
-from reprokit.cluster.queue import QueuedJob, queued
+from reprokit.cluster.queue import QueuedJob, cancel, queued, release
 from reprokit.cluster.slurm import NOTHING
 from reprokit.errors import UserError
 from reprokit.records.files import DamagedFileError, read_json, write_json
@@ -50,6 +51,7 @@ def submit(
     profile: ClusterProfile,
     environment: Mapping[str, str],
     earlier: Mapping[str, str] = NOTHING,
+    check: Callable[[], None] = lambda: None,
 ) -> SubmittedJobs:
     """Submit jobs to Slurm, and keep in the run folder who they are.
 
@@ -57,9 +59,10 @@ def submit(
         about: what to keep, with the ids of jobs that it keeps for these.
         environment: variables with which the jobs run the snapshot of the code.
         earlier: ids of jobs that were submitted before, and that `after` may name.
+        check: raises an error if they are not to begin after all; asked when all are submitted.
 
     Raises:
-        UserError: Slurm refused one; then none is left submitted.
+        UserError: Slurm refused one, or of `check`; then none is left submitted.
     """
     before = read_jobs(run)
     save_profile(profile, run.cluster)
@@ -67,6 +70,7 @@ def submit(
 
     def remember(ids: dict[str, str]) -> None:
         write_json(run.jobs, msgspec.structs.replace(about, ids={**about.ids, **earlier, **ids}, released=False))
+        check()
 
     restricted = replace(profile, exclude=excluded)
     try:
@@ -105,16 +109,17 @@ def active_jobs(run: RunDirectory, profile: ClusterProfile) -> list[QueuedJob]:
     configurations = {named if submitted is None else submitted.slurm_conf}
     if profile.scheduler is Scheduler.slurm:
         configurations.add(named)
-    found: list[QueuedJob] = []
-    for configuration in configurations:
-        found += _ours(run, submitted, configuration)
-    forgotten = _forgotten(run, submitted, found)
-    if forgotten:
-        slurm.cancel(sorted({job.job_id for job in forgotten}))
-    elif submitted is not None and not submitted.released:
-        slurm.release(sorted({job.job_id for job in found if _is_held(job)}))
+    known: list[QueuedJob] = []
+    for configuration in configurations:  # ids are those of one cluster
+        found = _ours(run, submitted, configuration)
+        forgotten = _forgotten(run, submitted, found)
+        cancel(sorted({job.job_id for job in forgotten}), configuration)
+        known += [job for job in found if job not in forgotten]
+    if submitted is not None and not submitted.released:
+        release(sorted({job.job_id for job in known if _is_held(job)}), submitted.slurm_conf)
         write_json(run.jobs, msgspec.structs.replace(submitted, released=True))
-    return [job for job in found if job not in forgotten]
+        known = [replace(job, reason="None") if _is_held(job) else job for job in known]
+    return known
 
 
 def active_ids(jobs: Sequence[QueuedJob]) -> set[str]:
@@ -125,7 +130,6 @@ def active_ids(jobs: Sequence[QueuedJob]) -> set[str]:
 
 def _ours(run: RunDirectory, submitted: SubmittedJobs | None, configuration: str | None) -> list[QueuedJob]:
     """By the place of their batch script; by their ids if it was moved, for ids come again on a cluster made anew."""
-    ids = set(submitted.ids.values()) if submitted is not None else set()
     try:
         jobs = queued(configuration)
     except UserError as error:
@@ -133,11 +137,7 @@ def _ours(run: RunDirectory, submitted: SubmittedJobs | None, configuration: str
             f"whether jobs of run {run.root.name} wait or run is not known. {error}"
             + (f"\nIf you know that they are gone, remove {run.jobs}." if submitted is not None else "")
         ) from error
-    return [
-        job
-        for job in jobs
-        if slurm.is_below(job.script, run.logs) or (job.job_id in ids and not os.path.exists(job.script))
-    ]
+    return of_run(jobs, run, submitted or SubmittedJobs(cluster="", ids={}))
 
 
 def _forgotten(run: RunDirectory, submitted: SubmittedJobs | None, jobs: Sequence[QueuedJob]) -> list[QueuedJob]:

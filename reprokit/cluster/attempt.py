@@ -18,7 +18,7 @@ from reprokit.cluster.failures import Failure, classify, node_at_fault
 from reprokit.cluster.launcher import leave_with_launcher
 from reprokit.cluster.snapshot import DIGEST, check_running_code
 from reprokit.errors import Interrupted, UserError
-from reprokit.leaving import Leaving
+from reprokit.leaving import SIGNALS, Leaving
 from reprokit.records.run_directory import RunDirectory
 from reprokit.records.starts import Start, failed_tasks, start_path, starts_of, write_start
 
@@ -50,17 +50,20 @@ def attempt(stage: str, run: RunDirectory | None, steps: Sequence[int] = ()) -> 
         yield leaving
         return
     job = _Job.current(stage, run, steps)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # afterwards too: submitit would requeue whatever has ended
-    with leaving:
-        try:
+    # So they are again afterwards: no signal cuts short what is then written and asked of Slurm, such as that with
+    # which srun ends all tasks when one has failed; and submitit would requeue whatever has ended.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        with leaving:
             job.begin()
             leave_with_launcher()
             check_running_code()
             yield leaving
-        except BaseException as error:
-            job.end(error, leaving())
-        else:
-            job.write(ended=time.time(), outcome="done")
+    except BaseException as error:
+        job.end(error, leaving())
+    else:
+        job.write(ended=time.time(), outcome="done")
 
 
 def running_code() -> str:
@@ -142,7 +145,7 @@ class _Job:
         failure = classify(error)
         # What breaks after the signal, such as connections to tasks that have left, breaks because of it.
         if failure is Failure.left or (signal_name and failure in (Failure.program, Failure.cluster)):
-            self._leave(signal_name or type(error).__name__, error)
+            self._leave(signal_name or str(error) or type(error).__name__, error)
             return
         said = str(error).strip() or type(error).__name__
         self.write(

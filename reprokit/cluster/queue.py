@@ -46,6 +46,11 @@ class QueuedJob:
         return self.id.partition("_")[0]
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits for its release alone, by whomever it is held: a launch, a person, or Slurm after errors."""
+        return self.state == "PENDING" and is_held(self.reason)
+
+    @property
     def elements(self) -> list[int] | None:
         """Indices of the array elements that this is about; None for a job without elements."""
         _, underscore, indices = self.id.partition("_")
@@ -98,9 +103,29 @@ def cancel(job_ids: Sequence[str], configuration: str | None) -> None:
     Raises:
         UserError: Slurm does not do it.
     """
+    if not job_ids:
+        return
     answer = ask("scancel", *job_ids, environment=_environment(configuration))
     if not answer.well:
         raise UserError(f"Slurm does not cancel {', '.join(job_ids)}: {last_line(answer.complaint)}")
+
+
+def release(job_ids: Sequence[str], configuration: str | None) -> None:
+    """Let jobs go that wait only because they are held.
+
+    Raises:
+        UserError: Slurm does not do it.
+    """
+    if not job_ids:
+        return
+    answer = ask("scontrol", "release", ",".join(job_ids), environment=_environment(configuration))
+    if not answer.well:
+        raise UserError(f"Slurm does not let jobs {', '.join(job_ids)} go: {last_line(answer.complaint)}")
+
+
+def is_held(reason: str) -> bool:
+    """Whether a job that waits for this reason is held: `JobHeldUser`, `launch failed requeued held` ..."""
+    return "held" in reason.lower()
 
 
 def element_indices(text: str) -> list[int]:

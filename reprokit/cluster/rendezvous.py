@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-import subprocess
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from submitit import JobEnvironment
 
-from reprokit.errors import UserError
+from reprokit.cluster.asking import ask, last_line
+from reprokit.errors import NodeError, UserError
 
 # Below the ephemeral range of Linux (32768 and up), so that no outgoing connection holds the port.
 FIRST_PORT, PORTS = 20000, 12000
@@ -114,18 +115,20 @@ def address(host: str | None) -> str:
 
     Raises:
         UserError: neither is to be had, as in a container without Slurm's commands.
+        NodeError: Slurm does not answer, as while its controller is started again.
     """
     if host is None:
         return "127.0.0.1"
     try:
         return socket.gethostbyname(host)
     except OSError as error:
-        try:
-            shown = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            raise UserError(
-                f"the name of the job's first node, {host}, does not resolve here ({error}), and scontrol does not say "
-                "its address: let names of nodes resolve, or make scontrol known to the python of the profile"
-            ) from error
-        fields = dict(word.split("=", 1) for word in shown.stdout.split() if "=" in word)
-        return socket.gethostbyname(fields["NodeAddr"])
+        asked = ask("scontrol", "show", "node", host)
+        fields = dict(word.split("=", 1) for word in asked.text.split() if "=" in word)
+        if "NodeAddr" in fields:
+            return socket.gethostbyname(fields["NodeAddr"])
+        is_there = shutil.which("scontrol") is not None
+        raise (NodeError if is_there else UserError)(
+            f"the name of the job's first node, {host}, does not resolve here ({error}), and scontrol does not say its "
+            f"address ({last_line(asked.complaint)}): let names of nodes resolve, or make scontrol known to the python "
+            "of the profile"
+        ) from error

@@ -8,9 +8,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from reprokit.cluster import queue
-from reprokit.cluster.asking import ask, last_line
+from reprokit.cluster.asking import ask
 from reprokit.cluster.job import Job
 from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.sbatch_options import flag
@@ -114,6 +115,7 @@ def submit(
     ids: dict[str, str] = {}
     held: list[str] = []
     refused = ""
+    others = {*earlier.values(), os.environ.get("SLURM_JOB_ID")}  # which may have their scripts in the same folder
     with outside_of_jobs():
         try:
             for part in _all_parts(jobs, profile):
@@ -125,36 +127,17 @@ def submit(
                 ids[part.name] = submitted[0].job_id.split("_")[0]
                 held += [] if dependency or "hold" in profile.sbatch else [ids[part.name]]
             remember(dict(ids))
-            release(held)
+            queue.release(held, None)
         except BaseException as error:
-            _cancel_below(logs, ids)
+            _cancel_below(logs, ids, others)
             if not isinstance(error, (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError)):
                 raise
             raise UserError(
-                f"Slurm refused job {refused}; nothing was left submitted. It said:\n{error.__cause__ or error}\n"
+                f"Slurm refused job {refused}; nothing was left submitted. It said:\n{str(error) or error.__cause__}\n"
                 "Check partition, account, limits and resources in the cluster profile with "
                 "`python -m reprokit.doctor cluster=NAME`."
             ) from error
     return ids
-
-
-def release(job_ids: Sequence[str]) -> None:
-    """Let jobs go that wait only because they are held.
-
-    Raises:
-        UserError: Slurm does not do it.
-    """
-    if not (named := ",".join(job_ids)):
-        return
-    answer = ask("scontrol", "release", named)
-    if not answer.well:
-        raise UserError(f"Slurm does not let jobs {named} go: {last_line(answer.complaint)}. Nothing is submitted.")
-
-
-def cancel(job_ids: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended are passed over."""
-    if job_ids:
-        ask("scancel", *job_ids)
 
 
 def dependency_of(job: Job, ids: Mapping[str, str], follows: str | None = None) -> str | None:
@@ -216,18 +199,24 @@ def _parts(job: Job, largest: int, max_parallel: int) -> list[_Part]:
     return parts
 
 
-def _cancel_below(logs: Path, ids: Mapping[str, str]) -> None:
-    """Cancel the jobs of these ids, and those that sbatch took without that its answer came."""
-    cancel(list(ids.values()))
-    try:
-        cancel([job.job_id for job in queue.queued(None) if is_below(job.script, logs)])
-    except UserError:
-        return  # Slurm does not answer; what it has is held, and the next launch finds it
+def _cancel_below(logs: Path, ids: Mapping[str, str], others: Collection[str | None]) -> None:
+    """Cancel the jobs of these ids, and those but the `others` that sbatch took without that its answer came."""
+    found = set(ids.values())
+    with suppress(UserError):
+        found |= {job.job_id for job in queue.queued(None) if is_below(job.script, logs)}
+    with suppress(UserError):  # Slurm does not answer; what it has is held, and the next launch finds it
+        queue.cancel(sorted(found.difference(others)), None)
 
 
 def is_below(script: str, logs: Path) -> bool:
     """Whether a batch script lies in a folder; either may be named through links."""
-    return bool(script) and Path(os.path.realpath(script)).is_relative_to(os.path.realpath(logs))
+    return bool(script) and Path(_real(script)).is_relative_to(_real(str(logs)))
+
+
+@lru_cache(maxsize=8192)
+def _real(path: str) -> str:
+    """A path without links; every job in the queue is asked about for every run, on a file system that may be slow."""
+    return os.path.realpath(path)
 
 
 def _parameters(

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from reprokit.errors import UserError
+from reprokit.errors import NodeError, UserError
 from reprokit.evaluation.requests import Key, Requests, Task
 from reprokit.records import provenance
 from reprokit.records.files import DamagedFileError, read_json, write_json, write_json_lines
@@ -63,7 +63,8 @@ def gather_cell(run: RunDirectory, step: int, task: Task, requests: Requests, wo
     """Write samples.jsonl and, last, generation.json of one cell.
 
     Raises:
-        UserError: samples are missing, or none is a response.
+        NodeError: samples are missing.
+        UserError: none is a response.
     """
     rows = list(drawn(run, step, task.benchmark, Sample))
     samples = _samples(step, task, requests, rows)
@@ -130,7 +131,7 @@ def _samples(step: int, task: Task, requests: Requests, rows: Iterable[Sample]) 
             found[key] = sample
     missing = [key for key in task.keys() if key not in found]
     if missing or not found:
-        raise UserError(
+        raise NodeError(  # a file system lost a line, or did not show a file yet: another start draws what is missing
             f"step {step}, {task.benchmark}: {len(missing)} of {len(missing) + len(found)} samples are missing, such "
             f"as {missing[:3]}, though every worker has ended. Launch again: only these will be drawn."
         )

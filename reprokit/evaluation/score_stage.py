@@ -8,18 +8,18 @@ from typing import Any
 
 from reprokit import benchmarks
 from reprokit.benchmarks.interface import Item, Response
-from reprokit.errors import UserError
+from reprokit.errors import UserError, together
 from reprokit.evaluation.judges.replies import Replies, judges_for, question_digest
 from reprokit.evaluation.scoring import Pool, Task
 from reprokit.evaluation.summary import summarise
 from reprokit.evaluation.wanted import wanted
 from reprokit.recipe import evaluated_steps
 from reprokit.recipe.schema import Recipe
-from reprokit.records.files import DamagedFileError, read_json, read_json_lines, write_json, write_json_lines
+from reprokit.records.files import read_json, write_json, write_json_lines
 from reprokit.records.progress import ProgressBar
 from reprokit.records.result import FINISHED, Cell, Generation, Sample
 from reprokit.records.run_directory import RunDirectory
-from reprokit.records.sample_log import is_generated, read_items
+from reprokit.records.sample_log import is_generated, read_items, read_samples
 
 
 def score_run(run: RunDirectory, recipe: Recipe, progress: Path, again: Sequence[str] = ()) -> None:
@@ -28,16 +28,17 @@ def score_run(run: RunDirectory, recipe: Recipe, progress: Path, again: Sequence
     A cell whose judges have not answered everything is left without a result, and said to be.
 
     Raises:
-        UserError: some benchmark cannot be scored; all others are.
+        NodeError: samples of some benchmark are damaged, and are to be drawn again.
+        UserError: some benchmark cannot be scored; all others are, in either case.
     """
-    problems = []
+    problems: dict[str, UserError] = {}
     for name in recipe.evaluation.benchmarks:
         try:
             _score_benchmark(run, recipe, name, progress, name in again)
         except UserError as error:
-            problems.append(f"{name}: {error}")
+            problems[f"{name}: {error}"] = error
     if problems:
-        raise UserError("\n".join(problems))
+        raise together(problems)
 
 
 def _score_benchmark(run: RunDirectory, recipe: Recipe, name: str, progress: Path, again: bool) -> None:
@@ -74,7 +75,7 @@ class _Scorer:
         del data["asked"], data["stamps"]  # they may name folders of this machine
         with Pool(name, self.run.items(name)) as pool:
             for step in steps:
-                samples = self._samples(step)
+                samples = read_samples(self.run, step, name, len(items))
                 tasks = [self._task(sample, by_id[sample.item], judges, replies) for sample in samples]
                 if unanswered := tasks.count(None):
                     print(f"{name}, step {step}: the judges have not answered {unanswered} questions", flush=True)
@@ -91,14 +92,6 @@ class _Scorer:
             if pool.failures:
                 examples = "; ".join(pool.failures[:3])
                 print(f"{name}: {len(pool.failures)} responses count as no answer: {examples}", flush=True)
-
-    def _samples(self, step: int) -> list[Sample]:
-        """Raises UserError for a damaged file, which then no more counts as complete."""
-        try:
-            return list(read_json_lines(self.run.samples(step, self.benchmark.name), Sample))
-        except DamagedFileError as error:
-            self.run.generation(step, self.benchmark.name).unlink(missing_ok=True)
-            raise UserError(f"{error}. Launch again: what cannot be read is drawn again.") from error
 
     def _task(
         self, sample: Sample, item: Item, judges: Mapping[str, str], replies: Mapping[str, Replies]

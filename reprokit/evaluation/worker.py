@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reprokit.errors import UserError
+from reprokit.errors import UserError, together
 from reprokit.evaluation import gathering
 from reprokit.evaluation.engine import Engine, no_room
 from reprokit.evaluation.gathering import Meter, ended_path, log_path, meter_path, write_meter
@@ -65,7 +65,8 @@ def generate(
 
     Raises:
         Interrupted: this process was told to leave.
-        UserError: a checkpoint is damaged, no prompt of a benchmark leaves room for a response, samples are missing.
+        NodeError: samples are missing though every worker has ended.
+        UserError: a checkpoint is damaged, no prompt of a benchmark leaves room for a response.
     """
     evaluation = recipe.evaluation
     engine = Engine(
@@ -181,17 +182,17 @@ class _Worker:
         """Wait for the other workers, and gather the samples of every checkpoint as soon as all have ended with it."""
         evaluation = self.recipe.evaluation
         wanted = {name: settings(evaluation, name) for name in evaluation.benchmarks}
-        problems = []
+        problems: dict[str, UserError] = {}
         for step, requests in drawn.items():
             self._wait_for_all(step, list(drawn))
             for task in requests.tasks.values():
                 try:
                     gathering.gather_cell(self.run, step, task, requests, self.share.world_size)
                 except UserError as error:  # the other cells are gathered all the same
-                    problems.append(str(error))
+                    problems[str(error)] = error
             gathering.remove_logs(self.run, step, wanted)
         if problems:
-            raise UserError("\n".join(problems))
+            raise together(problems)
 
     def _wait_for_all(self, step: int, steps: Sequence[int]) -> None:
         """Return once every worker has ended with a checkpoint; `steps` are all that they work on."""

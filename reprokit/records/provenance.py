@@ -48,7 +48,7 @@ def git_state(folder: Path) -> dict[str, Any]:
         _git(folder, "ls-files", "--error-unmatch", ".")
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):  # no checkout, no git, or one that takes too long
         return {}
 
 

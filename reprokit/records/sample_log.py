@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from reprokit.errors import UserError
+from reprokit.errors import NodeError, UserError
 from reprokit.records.files import DamagedFileError, cut_off_half_a_line, read_json, read_json_lines, sha256_of_file
 from reprokit.records.result import Cell, Sample, read_generation
 from reprokit.records.run_directory import RunDirectory, step_of
@@ -112,6 +112,25 @@ def read_items(run: RunDirectory, benchmark: str, shape: type[T]) -> list[T]:
     except (FileNotFoundError, DamagedFileError) as error:
         source.unlink(missing_ok=True)
         raise UserError(f"{error}. Launch again: the problems of {benchmark} are prepared anew.") from error
+
+
+def read_samples(run: RunDirectory, step: int, benchmark: str, items: int) -> list[Sample]:
+    """The samples of a cell that is generated, for `items` problems.
+
+    Raises:
+        NodeError: they are damaged; then they no more count as complete, and another start draws what is lost.
+    """
+    path, made = run.samples(step, benchmark), read_generation(run.generation(step, benchmark))
+    try:
+        samples = list(read_json_lines(path, Sample))
+        if made is None or len(samples) != items * made.settings["samples"]:
+            raise DamagedFileError(
+                f"{path} is damaged: it has {len(samples):,} samples, and not those of {items:,} items"
+            )
+        return samples
+    except DamagedFileError as error:
+        run.generation(step, benchmark).unlink(missing_ok=True)
+        raise NodeError(f"{error}. Launch again: what cannot be read is drawn again.") from error
 
 
 def items_digest(run: RunDirectory, benchmark: str) -> str | None:

@@ -55,8 +55,9 @@ def read_starts(run: RunDirectory, launch: str | None = None) -> list[Start]:
 
 
 def starts_of(logs: Path, job: str) -> list[Start]:
-    """Those that the first task of one job wrote, oldest first; `logs` as for `start_path`."""
-    return _read(path for path in (logs / FOLDER).glob(f"{job}.*.json") if ".rank_" not in path.name)
+    """Those that the first task of one job wrote, oldest first, be clocks as they may; `logs` as for `start_path`."""
+    paths = (path for path in (logs / FOLDER).glob(f"{job}.*.json") if ".rank_" not in path.name)
+    return _read(paths, lambda start: start.restart)
 
 
 def failed_tasks(logs: Path, job: str, restart: int) -> list[Start]:

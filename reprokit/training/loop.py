@@ -118,7 +118,7 @@ class Trainer:
     def leave_if_told(self) -> None:
         """Raises Interrupted on all ranks if any of them was told to leave. All must call it."""
         if _agreed(self.leaving() is not None):
-            raise Interrupted(self.leaving() or "another rank was told to leave")
+            raise Interrupted(self.leaving() or "another rank")
 
     def step(self, index: int, watch: telemetry.Watch) -> StepMetrics:
         """Update number `index` (0-based).

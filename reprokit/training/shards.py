@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,4 +82,7 @@ def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
     try:
         save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
+        if (found := re.search(r"os error (\d+)", str(error))) is None:
+            raise OSError(f"{path}: {error}") from error
+        number = int(found[1])  # which tells a full disk from one that is out of reach
+        raise OSError(number, os.strerror(number), str(path)) from error

@@ -73,8 +73,7 @@ def save(run: RunDirectory, engine: Any, recipe: Recipe, step: int, rank: int, w
             made.folder, plan, _partitions(engine), f"{_rank_name(rank, world_size)}{{suffix}}.safetensors"
         )
         mine = {name: manifest.entry(made.folder / name) for name in files}
-        of_ranks: list[Any] = [None] * world_size
-        torch.distributed.all_gather_object(of_ranks, mine)
+        of_ranks = _of_ranks(mine, world_size)
         if rank == 0:
             for entries in of_ranks:
                 made.files.update(entries)
@@ -124,22 +123,33 @@ def norms_before(run: RunDirectory, step: int) -> list[float]:
 def latest(run: RunDirectory, rank: int, world_size: int) -> int | None:
     """The step of the newest state that is whole, read to the last byte; damaged ones are named on stdout.
 
-    All ranks must call it: they share the reading.
+    All ranks must call it: they share the reading, and take the same whatever a network file system shows to each.
     """
-    for step in run.states():
-        folder = run.state(step)
-        reason = manifest.flaw(folder)
-        if reason is None:
-            names = sorted(read_json(folder / manifest.NAME, manifest.Manifest).files)
-            found: list[Any] = [None] * world_size
-            torch.distributed.all_gather_object(found, manifest.changed(folder, names[rank::world_size]))
-            reason = next((one for one in found if one is not None), None)
+    listed = _of_ranks(run.states(), world_size)
+    for step in sorted(set().union(*listed), reverse=True):
+        found = _of_ranks(_damage(run.state(step), rank, world_size), world_size)
+        reason = next((one for one in found if one is not None), None)
         if reason is None:
             return step
         if rank == 0:
             print(f"the state of step {step} is damaged and passed over: {reason}", flush=True)
             print("results of later steps are set aside: launch again after this run to fill them in", flush=True)
     return None
+
+
+def _of_ranks(mine: Any, world_size: int) -> list[Any]:
+    """What every rank has to say. All must call it."""
+    said: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(said, mine)
+    return said
+
+
+def _damage(folder: Path, rank: int, world_size: int) -> str | None:
+    """What is wrong with a state: with the sizes of all files, and the content of those that this rank reads."""
+    if (flaw := manifest.flaw(folder)) is not None:
+        return flaw
+    names = sorted(read_json(folder / manifest.NAME, manifest.Manifest).files)
+    return manifest.changed(folder, names[rank::world_size])
 
 
 def load(run: RunDirectory, engine: Any, recipe: Recipe, step: int, rank: int, world_size: int) -> None:

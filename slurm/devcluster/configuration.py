@@ -14,7 +14,7 @@ CPUS_PER_NODE = 4
 MEMORY_PER_NODE = 20000  # MB; claimed, not checked, like the CPUs: jobs then never wait for the real machine's size
 GRACE_SECONDS = 10  # between the signal to a preempted job and its end; Slurm may give up to 30 s more
 CREDENTIAL_SECONDS = 20  # of a credential to start tasks; a job that is queued again waits as long
-PORTS = range(17000, 27000)  # below Linux's ephemeral ports, so that no outgoing connection takes one first
+PORTS = range(16000, 20000)  # below those at which the tasks of a job meet, and below the ephemeral ports of Linux
 
 SLURM_CONF = """\
 ClusterName={cluster}

@@ -47,19 +47,20 @@ class EndpointJudge:
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Judgement]:
         first: UserError | None = None
-        with ThreadPoolExecutor(THREADS) as pool:
-            try:
-                running = [pool.submit(self._ask, question) for question in questions]
-                for future in as_completed(running):
-                    if future.cancelled():
-                        continue
-                    try:
-                        yield future.result()
-                    except UserError as error:
-                        first = first or error
-                        _cancel(running)
-            finally:
-                _cancel(running)
+        pool = ThreadPoolExecutor(THREADS)
+        try:
+            running = [pool.submit(self._ask, question) for question in questions]
+            for future in as_completed(running):
+                if future.cancelled():
+                    continue
+                try:
+                    yield future.result()
+                except UserError as error:
+                    first = first or error
+                    _cancel(running)
+        finally:
+            # Where nobody takes the replies any more, as in a job that was told to leave, they are not waited for.
+            pool.shutdown(wait=False, cancel_futures=True)
         if first is not None:
             raise first
 

@@ -17,11 +17,10 @@ from reprokit.recipe import evaluated_steps
 from reprokit.recipe.judges import JUDGES, JudgeKind
 from reprokit.recipe.sampling import settings
 from reprokit.recipe.schema import Recipe
-from reprokit.records.files import read_json_lines
 from reprokit.records.progress import ProgressBar
-from reprokit.records.result import FINISHED, Cell, Sample
+from reprokit.records.result import FINISHED, Cell
 from reprokit.records.run_directory import RunDirectory
-from reprokit.records.sample_log import is_generated, read_items
+from reprokit.records.sample_log import is_generated, read_items, read_samples
 
 
 def judge(run: RunDirectory, recipe: Recipe, share: Share, progress: Path) -> None:
@@ -32,6 +31,7 @@ def judge(run: RunDirectory, recipe: Recipe, share: Share, progress: Path) -> No
     Raises:
         UserError: a judge was not prepared or cannot answer; every reply that was given is on disk. Only worker 0
             raises; the others say it.
+        NodeError: samples are damaged, and are to be drawn again first.
     """
     pending = {
         key: without_reply(run, recipe, key, share_of(questions, share))
@@ -74,7 +74,7 @@ def _questions(
 ) -> list[Question]:
     benchmark = benchmarks.get(name)
     questions: list[Question] = []
-    for sample in read_json_lines(run.samples(step, name), Sample):
+    for sample in read_samples(run, step, name, len(items)):
         response = Response(sample.text, sample.finish_reason == FINISHED)
         questions += benchmark.questions(items[sample.item], response, prompts).values()
     return questions

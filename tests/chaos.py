@@ -80,7 +80,7 @@ class Chaos:
         """Wait for the next moment to strike; whether there will be one. Nothing depends on how fast the machine is."""
         mark, at_once = campaign_mark(self.campaign.run), self.random.random() < AT_ONCE
         until = time.monotonic() + (self.random.random() if at_once else PATIENCE_SECONDS)
-        steps = self.random.randint(1, 3)  # how often progress is to be seen
+        steps = self.random.randint(1, 2)  # how often progress is to be seen
         while time.monotonic() < until:
             jobs = self.campaign.jobs()
             self._kill_doomed(jobs)

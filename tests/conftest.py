@@ -53,6 +53,10 @@ LONG = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-accounting", action="store_true", help="the Slurm of the tests has no sacct")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is not to run beside other tests, all that uses a Slurm included; put the longest files first."""
@@ -117,11 +121,13 @@ def trained_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[dict[str, str]]:
-    """A real Slurm with accounting; yields the variables that its commands need."""
+def slurm(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """A real Slurm, with accounting unless it is told otherwise; yields the variables that its commands need."""
     folder = Path(tempfile.mkdtemp(prefix="rk-"))
     try:
-        with running_cluster(folder / "c", accounting=True) as environment:
+        with running_cluster(
+            folder / "c", accounting=not request.config.getoption("--without-accounting")
+        ) as environment:
             yield environment
     finally:
         shutil.rmtree(folder, ignore_errors=True)

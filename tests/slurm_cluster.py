@@ -42,3 +42,8 @@ def running_cluster(folder: Path, accounting: bool = False) -> Iterator[dict[str
         stopped = devcluster("down", "--folder", folder)
     if stopped.returncode:
         pytest.fail(stopped.stdout + stopped.stderr)
+
+
+def has_accounting(environment: dict[str, str]) -> bool:
+    """Whether a cluster, told by the variables that `running_cluster` yields, has a database of its jobs."""
+    return "AccountingStorageType" in Path(environment["SLURM_CONF"]).read_text()

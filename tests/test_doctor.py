@@ -20,7 +20,7 @@ from reprokit.cluster.asking import ask
 from reprokit.cluster.findings import Level
 from reprokit.cluster.inspection import Broken, Fault, Slurm
 from reprokit.cluster.profiles import load_profile
-from tests.slurm_cluster import PARTITIONS, running_cluster
+from tests.slurm_cluster import PARTITIONS, has_accounting, running_cluster
 
 
 def doctor(folder: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -52,8 +52,15 @@ def said(done: subprocess.CompletedProcess[str], level: str) -> str:
     return "\n".join(" | ".join(finding[1:]) for finding in findings if finding[0] == level)
 
 
-def test_a_whole_cluster_gets_a_draft_that_fits_it(slurm: dict[str, str], tmp_path: Path) -> None:
-    done = doctor(tmp_path, slurm, "write=mine.yaml")
+@pytest.fixture
+def accounted(slurm: dict[str, str]) -> dict[str, str]:
+    if not has_accounting(slurm):
+        pytest.skip("this Slurm has no accounting")
+    return slurm
+
+
+def test_a_whole_cluster_gets_a_draft_that_fits_it(accounted: dict[str, str], tmp_path: Path) -> None:
+    done = doctor(tmp_path, accounted, "write=mine.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     well = said(done, "ok")
     assert "partition main (default) | 3 nodes of 4 CPUs, 20 GB, 2 GPUs (3 idle); limit none" in well
@@ -62,9 +69,9 @@ def test_a_whole_cluster_gets_a_draft_that_fits_it(slurm: dict[str, str], tmp_pa
     profile = load_profile(str(tmp_path / "mine.yaml"))
     assert (profile.partition, profile.train.gpus_per_node, profile.train.cpus_per_task) == ("main", 2, 2)
     assert len((tmp_path / "mine.yaml").read_text().splitlines()) <= 15
-    checked = doctor(tmp_path, slurm, "cluster=mine.yaml")
+    checked = doctor(tmp_path, accounted, "cluster=mine.yaml")
     assert checked.returncode == 0 and said(checked, "ok").count("Slurm would take the job") == 4
-    again = doctor(tmp_path, slurm, "write=mine.yaml")
+    again = doctor(tmp_path, accounted, "write=mine.yaml")
     assert again.returncode == 2 and "is there already" in again.stderr
 
 
@@ -115,22 +122,22 @@ def test_drained_nodes_and_partitions_that_are_down_are_told(slurm: dict[str, st
     assert "partitions | none takes jobs now" in said(done, "problem")
 
 
-def test_time_limits_of_partition_and_qos_are_kept(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_time_limits_of_partition_and_qos_are_kept(accounted: dict[str, str], tmp_path: Path) -> None:
     """Slurm itself takes a job that is over the limit of its partition, which then waits for ever."""
     user = psutil.Process().username()
     add, delete = ("sacctmgr", "--immediate", "add"), ("sacctmgr", "--immediate", "delete")
     (tmp_path / "mine.yaml").write_text("account: lab\nqos: short\ntrain: {hours: 3}\nevaluate: {hours: 1}\n")
-    administer(slurm, *add, "qos", "short", "MaxWall=00:45:00")
-    administer(slurm, *add, "account", "lab")
-    administer(slurm, *add, "user", user, "account=lab", "qos=normal,short")
-    administer(slurm, "scontrol", "update", "partitionname=main", "maxtime=02:00:00")
+    administer(accounted, *add, "qos", "short", "MaxWall=00:45:00")
+    administer(accounted, *add, "account", "lab")
+    administer(accounted, *add, "user", user, "account=lab", "qos=normal,short")
+    administer(accounted, "scontrol", "update", "partitionname=main", "maxtime=02:00:00")
     try:
-        done = doctor(tmp_path, slurm, "cluster=mine.yaml")
+        done = doctor(tmp_path, accounted, "cluster=mine.yaml")
     finally:
-        administer(slurm, "scontrol", "update", "partitionname=main", "maxtime=infinite")
-        administer(slurm, *delete, "user", user, "account=lab")
-        administer(slurm, *delete, "account", "lab")
-        administer(slurm, *delete, "qos", "short")
+        administer(accounted, "scontrol", "update", "partitionname=main", "maxtime=infinite")
+        administer(accounted, *delete, "user", user, "account=lab")
+        administer(accounted, *delete, "account", "lab")
+        administer(accounted, *delete, "qos", "short")
     assert done.returncode == 1
     wrong = said(done, "problem")
     assert "train: hours | 3, partition main allows 2 | set train.hours: 2" in wrong
@@ -237,11 +244,11 @@ def test_slurm_that_hangs_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_the_database_does_not_tell_is_said_to_be_unknown(
-    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    accounted: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sacctmgr").write_text("#!/bin/sh\necho 'Connection refused' >&2\nexit 1\n")
     (tmp_path / "sacctmgr").chmod(0o700)
-    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    monkeypatch.setenv("SLURM_CONF", accounted["SLURM_CONF"])
     assert isinstance(whole := inspection.inspect(), Slurm) and whole.accounts and not whole.complaints
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found = inspection.inspect()

@@ -14,7 +14,9 @@ from reprokit.records.files import read_json
 from reprokit.records.record import read_results
 from reprokit.records.result import CellResult
 from reprokit.records.run_directory import RunDirectory, Stopped, SubmittedJobs
+from reprokit.records.starts import read_starts
 from tests.conftest import launch
+from tests.slurm_cluster import has_accounting
 
 PATIENCE_SECONDS = 600
 PROFILE = """\
@@ -94,7 +96,11 @@ def test_training_took_two_nodes_and_every_checkpoint_had_its_array_element(
         ("backfill", [[ids["backfill"], "COMPLETED", "1"]]),
     ]
     assert list(ids) == [name for name, _ in expected]
-    for name, rows in expected:
+    run = RunDirectory(submitted / "runs" / "tiny")
+    starts = [(start.job, start.outcome, str(len(start.nodes))) for start in read_starts(run)]
+    done = [(job, "done", nodes) for _, jobs in expected for job, _, nodes in jobs]
+    assert sorted(starts) == sorted(done), failed_logs(submitted)
+    for name, rows in expected if has_accounting(slurm) else ():
         deadline = time.monotonic() + 30  # the database lags behind the queue
         while (found := accounted(slurm, ids[name])) != rows and time.monotonic() < deadline:
             time.sleep(1)

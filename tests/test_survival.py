@@ -27,7 +27,7 @@ def cluster(slurm: dict[str, str]) -> Iterator[Slurm]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
-    return prepare(folder, rows=160, checkpoints=[20, 40], state_every=4, items=16)
+    return prepare(folder, rows=400, checkpoints=[50, 100], state_every=2, items=16)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def disturbed(cluster: Slurm, prepared: Path, tmp_path_factory: pytest.TempPathF
     cluster.bring_back(job.nodes[1])
     with campaign.stopped_in("train", steps_of_start(campaign, 4)):
         cluster.restart_controller()
-    wait_for("an element to cancel", lambda: bool(of_step(campaign, 40)))
-    cluster.tell("scancel", of_step(campaign, 40)[0].job)
+    wait_for("an element to cancel", lambda: bool(of_step(campaign, 100)))
+    cluster.tell("scancel", of_step(campaign, 100)[0].job)
     with campaign.stopped_in("evaluate", lambda: campaign.drawn(0) >= 3) as element:
         cluster.preempt(element.nodes)
     campaign.wait_until_over()
@@ -102,7 +102,7 @@ def test_a_preempted_element_comes_back_and_a_cancelled_one_is_filled_in(disturb
     preempted = of_step(disturbed, 0)
     assert [(start.restart, start.outcome) for start in preempted] == [(0, "left"), (1, "done")]
     assert preempted[0].reason == "SIGTERM" and len({start.job for start in preempted}) == 1
-    cancelled = of_step(disturbed, 40)
+    cancelled = of_step(disturbed, 100)
     assert len({start.job for start in cancelled}) == 2, (
         "a cancelled element does not come back, a new one does its work"
     )

@@ -52,7 +52,7 @@ def _describe(found: Sequence[JobLog]) -> None:
     log = found[0]
     print(f"{log.stage} {log.job}, launched {log.launch}")
     for start in log.starts:
-        how = {None: "no outcome yet", "failed": f"failed ({start.failure}): {start.reason}"}
+        how = {None: "it runs, or was killed", "failed": f"failed ({start.failure}): {start.reason}"}
         told = how.get(start.outcome, f"{start.outcome} {start.reason}".strip())
         nodes = f" on {', '.join(start.nodes)}" if start.nodes else ""
         print(f"  start {start.restart + 1}{nodes} at {time.strftime('%F %T', time.localtime(start.started))}: {told}")

@@ -17,9 +17,13 @@ def split(words: Sequence[str], usage: str) -> list[tuple[str, str]]:
 
     Raises:
         UserError: a word without `=`; the message ends with `usage`.
+        SystemExit: a word asks for help, which was printed.
     """
     pairs = []
     for word in words:
+        if word in ("-h", "--help"):
+            print(usage)
+            raise SystemExit(0)
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"{word!r} is not of the form key=value.\n\n{usage}")

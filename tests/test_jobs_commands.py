@@ -329,3 +329,9 @@ def test_on_a_real_slurm(
         assert "nothing to cancel" in capsys.readouterr().out
     finally:
         subprocess.run(["scancel", *about.ids.values()], check=False)
+
+
+@pytest.mark.parametrize("command", ["launch", "status", "logs", "cancel", "retry", "evaluate"])
+def test_help_is_given(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", f"reprokit.{command}", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"python -m reprokit.{command} ") and not done.stderr

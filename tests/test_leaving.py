@@ -242,13 +242,13 @@ def test_only_the_first_task_lets_it_come_back(tmp_path: Path) -> None:
 def test_a_job_that_was_cancelled_stays_away(tmp_path: Path, state: str) -> None:
     code, said = job(tmp_path, lambda _: signalled(), state=state)
     assert code != 0 and f"its state is {state}" in said and asked(tmp_path) == []
-    assert starts(tmp_path)[0].reason == f"SIGUSR2; not requeued: Slurm says that its state is {state}"
+    assert starts(tmp_path)[0].reason == f"SIGUSR2; left to Slurm: its state is {state}"
 
 
 def test_a_requeue_that_is_not_allowed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.01)))
     code, said = job(tmp_path, lambda _: os.kill(os.getpid(), signal.SIGTERM), refuses="1")
-    assert code != 0 and "is not requeued" in said and len(asked(tmp_path)) == 3
+    assert code != 0 and "; not requeued: " in said and len(asked(tmp_path)) == 3
     assert starts(tmp_path)[0].reason.startswith("SIGTERM; not requeued")
 
 

@@ -59,7 +59,7 @@ def find_logs(run: RunDirectory, stage: str | None, cell: Cell | None) -> list[J
     stages: set[str] = set()
     for launch in reversed(launches_of(run)):
         found = [log for log in _logs(run, launch) if wanted in (None, log.stage)]
-        stages |= {path.name for path in (run.logs / launch).iterdir() if path.is_dir()}
+        stages |= {log.stage for log in _logs(run, launch)}
         if cell is not None:
             found = [log for log in found if any(cell.step in start.steps for start in log.starts)]
         if found:

@@ -165,27 +165,27 @@ class _Job:
             print(f"{told}: this task leaves", flush=True)
             return  # an exit code but 0 would end the first task, which may still have to do
         self.write(ended=time.time(), outcome="left", failure=Failure.left.value, reason=signal_name)
-        refused = self._come_back() if self.on_slurm else "jobs on this machine do not come back by themselves"
+        refused = self._come_back() if self.on_slurm else "jobs on this machine are not requeued"
         if refused is None:
             print(f"{told}: what there was is saved, and job {self.start.job} is requeued", flush=True)
         else:
-            self.write(reason=f"{signal_name}; not requeued: {refused}"[:REASON_LENGTH])
-            print(f"{told}: what there was is saved; the job is not requeued: {refused}", flush=True)
+            self.write(reason=f"{signal_name}; {refused}"[:REASON_LENGTH])
+            print(f"{told}: what there was is saved; {refused}", flush=True)
         raise SystemExit(1) from (None if isinstance(error, Interrupted) else error)
 
     def _come_back(self) -> str | None:
-        """Let Slurm queue this job again; returns why that is not done, if so."""
+        """Let Slurm queue this job again; returns what happens instead, and why, if that is not done."""
         # srun ends the others by the same signal when one of them has failed.
         if failed := failed_tasks(self.logs, self.start.job, self.start.restart):
-            return f"another task failed: {failed[0].reason}"
+            return f"not requeued: another task failed: {failed[0].reason}"
         if (fruitless := self._fruitless_starts()) >= STARTS_WITHOUT_PROGRESS:
-            return f"{fruitless} starts of it in a row made no progress"
+            return f"not requeued: {fruitless} starts of it in a row made no progress"
         complaint = ""
         for _ in range(ASKED_TIMES):
             shown = ask("scontrol", "--oneliner", "show", "job", self.start.job, seconds=ASKING_SECONDS)
             state = next((word[9:] for word in shown.text.split() if word.startswith("JobState=")), None)
             if shown.well and state != "RUNNING":
-                return f"Slurm says that its state is {state}"
+                return f"left to Slurm: its state is {state}"  # cancelled, or queued again already
             if shown.well:
                 asked = ask("scontrol", "requeue", self.start.job, seconds=ASKING_SECONDS)
                 if asked.well:
@@ -193,7 +193,7 @@ class _Job:
                 shown = asked
             complaint = last_line(shown.complaint) or "Slurm does not answer"
             time.sleep(1)
-        return complaint
+        return f"not requeued: {complaint}"
 
     def _fruitless_starts(self) -> int:
         """How many starts of this job, this one and those just before it, began with as much as there is now."""

@@ -101,6 +101,7 @@ def test_what_is_there_is_not_needed_again(tmp_path: Path, cache: Path, monkeypa
     recipe, run = recipe_of(), RunDirectory(tmp_path / "runs" / "run")
     free(monkeypatch, 400e9)
     assert "8 of 30 GB each" in refusal(recipe, run)
+    run.root.mkdir(parents=True)
     for step in STEPS[:6]:
         sealed(run.checkpoint(step), step)
     for step in (280, 320):

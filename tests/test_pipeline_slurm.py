@@ -75,7 +75,7 @@ def submitted(
     first = launch(folder, *words)
     assert first.returncode == 0, first.stdout + first.stderr
     ids = read_json(folder / "runs/tiny/jobs.json", SubmittedJobs).ids
-    assert all(f"{word} " in first.stdout for word in ("reprokit.status", "reprokit.cancel")) and ids["train"] in first.stdout
+    assert all(f"reprokit.{word} " in first.stdout for word in ("status", "cancel")) and ids["train"] in first.stdout
     second = launch(folder, *words)
     assert second.returncode == 0 and "already at work" in second.stdout, second.stdout + second.stderr
     assert read_json(folder / "runs/tiny/jobs.json", SubmittedJobs).ids == ids

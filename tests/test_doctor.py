@@ -75,14 +75,14 @@ def test_a_whole_cluster_gets_a_draft_that_fits_it(accounted: dict[str, str], tm
     assert again.returncode == 2 and "is there already" in again.stderr
 
 
-def test_a_profile_that_does_not_fit_is_told_setting_by_setting(slurm: dict[str, str], tmp_path: Path) -> None:
+def test_a_profile_that_does_not_fit_is_told_setting_by_setting(accounted: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "partition: main\naccount: nobodys\nqos: fast\nsbatch: {frobnicate: true}\ngpu_memory_gb: 80\n"
         "train: {nodes: 4, tasks_per_node: 2, gpus_per_node: 2}\n"
         "evaluate: {tasks_per_node: 8, gpus_per_node: 8, cpus_per_task: 3, memory_gb: 100}\n"
         "score: {partition: man}\n"
     )
-    done = doctor(tmp_path, slurm, "cluster=mine.yaml")
+    done = doctor(tmp_path, accounted, "cluster=mine.yaml")
     assert done.returncode == 1
     wrong = said(done, "problem")
     for expected in (

@@ -25,7 +25,7 @@ from reprokit.cluster.profile import ClusterProfile, Scheduler
 from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
 from reprokit.records.files import write_text
-from reprokit.words import run, split
+from reprokit.words import run, split, terminal
 
 LOG_WIDTH = 160  # columns of the table where the output is no terminal
 STYLES = {Level.ok: "green", Level.warning: "yellow", Level.problem: "bold red"}
@@ -45,7 +45,7 @@ def examine(words: Sequence[str]) -> list[Finding]:
     profile = load_profile(name) if name is not None else None
     if profile is not None:
         slurm.apply_environment(profile)
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = terminal(LOG_WIDTH)
     with console.status("looking at the cluster and this machine"):
         found, text = _look(profile, name or "")
     if file is not None and text is None:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from rich.console import Console
-
 from reprokit.campaign.graph import Workspace
 from reprokit.campaign.launching import Campaign, dry_run, launch
 from reprokit.campaign.many import dry_run_all, launch_all
@@ -25,9 +23,7 @@ from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
 from reprokit.stages import FUNCTIONS, STAGES, figures_current
 from reprokit.words import run as run_command
-from reprokit.words import split, stages, truth
-
-LOG_WIDTH = 140  # columns of the tables where the output is no terminal
+from reprokit.words import split, stages, terminal, truth
 
 
 @dataclass
@@ -72,7 +68,7 @@ def parse(words: Sequence[str]) -> Request:
 
 def run(request: Request) -> None:
     """Do what the words say."""
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = terminal()
     cluster = request.cluster or ("default" if slurm.available() else "local")
     if request.cluster is None:
         found = "Slurm is here" if cluster != "local" else "there is no Slurm here"

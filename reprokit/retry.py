@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from reprokit.campaign.cells import lost_cells
 from reprokit.campaign.graph import Workspace
 from reprokit.campaign.launching import Campaign, launch
@@ -28,9 +26,8 @@ from reprokit.records.files import read_json
 from reprokit.records.result import Cell
 from reprokit.records.run_directory import RunDirectory, SubmittedJobs
 from reprokit.stages import FUNCTIONS, STAGES, figures_current
-from reprokit.words import options, run, stages
+from reprokit.words import options, run, stages, terminal
 
-LOG_WIDTH = 140  # columns of the tables where the output is no terminal
 DEFAULTS = {"run": "", "job": "", "cell": ""}
 
 
@@ -48,7 +45,7 @@ def act(words: Sequence[str]) -> None:
     loaded = load(str(folder.recipe))
     only = _only(given, loaded.recipe)
     (status,) = Looking(workspace).at([given["run"]])
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = terminal()
     if isinstance(only, Cell) and (reason := _needless(only, status, lost_cells(folder, loaded.recipe))):
         console.print(reason, highlight=False)
         return

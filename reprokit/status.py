@@ -26,10 +26,9 @@ from rich.live import Live
 from reprokit.campaign.graph import Workspace
 from reprokit.campaign.status import Looking, RunStatus, find_run, run_names
 from reprokit.campaign.status_table import show, table_of
-from reprokit.words import PARTIAL, options, run, truth, without_dashes
+from reprokit.words import LOG_WIDTH, PARTIAL, options, run, truth, without_dashes
 
 SECONDS = 5.0  # between two looks
-LOG_WIDTH = 140  # columns where the output is no terminal and COLUMNS is not set
 DEFAULTS = {"run": "", "watch": "false", "json": "false"}
 
 

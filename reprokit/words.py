@@ -6,9 +6,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reprokit.errors import UserError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOG_WIDTH = 140  # columns where the output is no terminal
 PARTIAL = 3  # exit code: done, but something that was asked for is missing
 
 
@@ -73,6 +78,13 @@ def interpreter() -> str:
     """The Python that runs, as it is typed in the current folder: for commands that are printed."""
     here = Path(sys.executable)
     return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+
+
+def terminal(width: int = LOG_WIDTH) -> Console:
+    """Where a command prints: as wide as the terminal, or `width` columns where there is none."""
+    from rich.console import Console  # which not every command needs
+
+    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def run(command: Callable[[], int | None]) -> int:

@@ -19,7 +19,7 @@ from reprokit.campaign.rounds import Next, Round, decide, outcomes
 from reprokit.campaign.submission import active_jobs, locked, new_logs, read_jobs, submit
 from reprokit.cluster import slurm
 from reprokit.cluster.attempt import progress_mark
-from reprokit.cluster.job import Job
+from reprokit.cluster.job import Job, stage_in
 from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.profiles import load_profile
 from reprokit.cluster.queue import QueuedJob, ended, node_names, queued
@@ -121,7 +121,7 @@ class _Backfill:
 
     def _round(self) -> Round:
         last = self.submitted
-        jobs = {job_id: name.partition(".")[0] for name, job_id in last.ids.items() if name != BACKFILL}
+        jobs = {job_id: stage_in(name) for name, job_id in last.ids.items() if name != BACKFILL}
         starts = read_starts(self.run, last.launch)
         states = ended(jobs, last.slurm_conf)
         return Round(
@@ -172,8 +172,8 @@ class _Backfill:
     def _come_again(self, others: Sequence[QueuedJob]) -> None:
         """Jobs of this round are back in the queue: let a successor of this job wait for them."""
         names = {job_id: name for name, job_id in self.submitted.ids.items()}
-        waited = {names.get(job.job_id, f"{job.name.partition('.')[0]}.{job.id}"): job.job_id for job in others}
-        stages = tuple(dict.fromkeys(name.partition(".")[0] for name in waited))
+        waited = {names.get(job.job_id, f"{stage_in(job.name)}.{job.id}"): job.job_id for job in others}
+        stages = tuple(dict.fromkeys(map(stage_in, waited)))
         job = backfill_job(stages, self.workspace, self.recipe, self.profile, self.functions)
         self._give([job], self.submitted, waited)
         print(f"jobs are back in the queue: {', '.join(job.id for job in others)}; the back-fill waits for them")

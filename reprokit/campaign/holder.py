@@ -25,6 +25,11 @@ class Holder:
     host: str
     since: str
 
+    @staticmethod
+    def current() -> Holder:
+        """This process, which begins to hold it now."""
+        return Holder(os.getpid(), os.uname().nodename, time.strftime(TIME))
+
     @property
     def is_here(self) -> bool:
         """Whether it is of this machine; of another one it cannot be told what it does."""

@@ -11,6 +11,7 @@ from typing import Optional
 
 import msgspec
 
+from reprokit.cluster.job import stage_in
 from reprokit.cluster.queue import QueuedJob, is_held
 from reprokit.cluster.slurm import is_below
 from reprokit.records.files import DamagedFileError, read_json
@@ -82,7 +83,7 @@ def of_run(queue: Sequence[QueuedJob], run: RunDirectory, submitted: SubmittedJo
 def slurm_jobs(run: RunDirectory, submitted: SubmittedJobs, known: Known) -> list[JobStatus]:
     """All jobs of the last submission, in its order, and those of others that are still in the queue."""
     starts = _by_job(known.starts)
-    named = [(name.partition(".")[0], job_id) for name, job_id in submitted.ids.items()]
+    named = [(stage_in(name), job_id) for name, job_id in submitted.ids.items()]
     others = {job.job_id: stage_of(job) for job in known.queue or () if job.job_id not in submitted.ids.values()}
     found: list[JobStatus] = []
     open_ids: list[str] = []
@@ -102,7 +103,7 @@ def slurm_jobs(run: RunDirectory, submitted: SubmittedJobs, known: Known) -> lis
 
 def stage_of(job: QueuedJob) -> str:
     """The stage of a job of ours, which its name begins with."""
-    return job.name.partition(".")[0]
+    return stage_in(job.name)
 
 
 def local_jobs(run: RunDirectory, starts: Sequence[Start], runs: bool | None) -> list[JobStatus]:

@@ -15,6 +15,7 @@ from typing import IO
 
 import msgspec
 
+from reprokit.campaign.holder import Holder
 from reprokit.campaign.status_jobs import of_run
 from reprokit.cluster import slurm
 from reprokit.cluster.job import Job
@@ -184,8 +185,7 @@ def locked(run: RunDirectory, patience: float = 0.0) -> Iterator[None]:
                 )
             time.sleep(LOCK_POLL_SECONDS)
         stream.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        stream.write(f"process {os.getpid()} on {os.uname().nodename} since {since}")
+        stream.write(str(Holder.current()))
         stream.flush()
         yield
 

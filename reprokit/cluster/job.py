@@ -9,6 +9,11 @@ from typing import Any
 from reprokit.cluster.profile import Resources
 
 
+def stage_in(name: str) -> str:
+    """The stage that a name begins with: of one of several arrays (`evaluate.2`), or of a job in the queue."""
+    return name.partition(".")[0]
+
+
 @dataclass(frozen=True)
 class Job:
     """One job or array job of the run `run`.

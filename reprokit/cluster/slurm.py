@@ -21,7 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from reprokit.cluster import queue
 from reprokit.cluster.asking import ask
-from reprokit.cluster.job import Job
+from reprokit.cluster.job import Job, stage_in
 from reprokit.cluster.profile import ClusterProfile
 from reprokit.cluster.sbatch_options import flag
 from reprokit.errors import UserError
@@ -145,7 +145,7 @@ def dependency_of(job: Job, ids: Mapping[str, str], follows: str | None = None) 
 
     A job that has several arrays is waited for by all of them; `follows` names one that is waited for however it ends.
     """
-    waits_for = [ids[name] for name in ids if name.partition(".")[0] in job.after]
+    waits_for = [ids[name] for name in ids if stage_in(name) in job.after]
     kinds = [f"{'afterok' if job.needs_success else 'afterany'}:{':'.join(waits_for)}"] if waits_for else []
     kinds += [f"afterany:{ids[follows]}"] if follows else []
     return ",".join(kinds) or None

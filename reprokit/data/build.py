@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from reprokit.building import launching, stages
 from reprokit.building.directory import DatasetDirectory
 from reprokit.building.graph import STAGES, Functions
@@ -25,10 +23,9 @@ from reprokit.cluster.profiles import load_profile
 from reprokit.errors import UserError
 from reprokit.stages import evaluate
 from reprokit.words import run as run_command
-from reprokit.words import split, truth
+from reprokit.words import split, terminal, truth
 from reprokit.words import stages as chosen_stages
 
-LOG_WIDTH = 140  # columns of the tables where the output is no terminal
 FUNCTIONS: Functions = {
     "prepare": stages.prepare,
     "sample": evaluate,
@@ -62,7 +59,7 @@ def run(words: Sequence[str]) -> None:
     if not chosen:
         raise UserError(f"no data set given; there are {', '.join(dataset_names())}.\n\n{__doc__}")
     recipe, text = load_dataset(chosen, overrides)
-    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = terminal()
     cluster = cluster or ("default" if slurm.available() else "local")
     profile = load_profile(cluster)
     slurm.apply_environment(profile)
